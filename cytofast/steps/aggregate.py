@@ -1,0 +1,123 @@
+"""Aggregation: many rows of a group become one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cytofast import resources
+from cytofast.blocks import Block, Profiles, column_blocks, float_type, group_rows, require_rows, to_block, to_frame
+from cytofast.errors import ProfileWarning, RecipeError, listed
+from cytofast.kernels.moments import grouped_counts, grouped_moments
+from cytofast.kernels.quantiles import grouped_deviations, grouped_medians
+from cytofast.schema import KEYS, OBJECT_COUNT, PLATE, WELL, Features, as_columns, is_metadata, require_columns, resolve_features
+from cytofast.steps.step import Scope, Step, as_given
+
+Statistic = Literal["median", "mean", "std", "mad", "count"]
+
+
+@dataclass(frozen=True)
+class Aggregate(Step):
+    """One row a group: a statistic of every feature, missing values skipped as pandas does.
+
+    Medians are exact. (The medians of Polars and DuckDB take NaN for the largest value: of 1, 2 and NaN they give 2;
+    1.5 is right.) Groups come sorted, null is a group like any other. ``Metadata_Object_Count`` counts the rows of a group.
+    Metadata that is the same in all rows of every group is kept; pycytominer keeps only the ``by`` columns.
+
+    Parameters
+    ----------
+    by
+        Columns that make the groups.
+    statistic
+        ``"median"``, ``"mean"``, ``"std"`` (n - 1), ``"mad"`` (median absolute deviation, not scaled) or ``"count"``
+        (values that are not missing).
+    features
+        Columns to aggregate: ``None`` infers CellProfiler features, a string is a prefix, a list is names.
+
+    Examples
+    --------
+    >>> cells = pl.DataFrame({"Metadata_Plate": ["P"] * 3, "Metadata_Well": ["A01", "A01", "A02"],
+    ...                       "Cells_AreaShape_Area": [1.0, 2.0, 7.0]})
+    >>> Aggregate()(cells).rows()
+    [('P', 'A01', 2, 1.5), ('P', 'A02', 1, 7.0)]
+    """
+
+    name: ClassVar[str] = "aggregate"
+    reduces: ClassVar[bool] = True
+
+    by: str | Sequence[str] = (PLATE, WELL)
+    statistic: Statistic = "median"
+    features: Features = None
+
+    def __post_init__(self) -> None:
+        if self.statistic not in get_args(Statistic):
+            raise RecipeError.unknown("statistic", str(self.statistic), get_args(Statistic))
+        if not as_columns(self.by):
+            raise RecipeError("Aggregate: by= needs at least one column")
+
+    @property
+    def scope(self) -> Scope:
+        """A plate, if the groups lie inside plates."""
+        return Scope.PLATE if PLATE in as_columns(self.by) else Scope.FEATURE
+
+    def columns(self) -> list[str]:
+        """The ``by`` columns."""
+        return as_columns(self.by)
+
+    def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:  # noqa: ARG002  (an aggregate learns nothing)
+        """Aggregate, a block of features at a time inside the memory budget.
+
+        Raises
+        ------
+        DataError
+            The table has no rows.
+        SchemaError
+            A column is missing or not numeric.
+        """
+        schema = profiles.collect_schema()
+        by = as_columns(self.by)
+        require_columns(schema, by, "Aggregate: by")
+        features = resolve_features(schema, self.features, "Aggregate")
+        require_rows(profiles, "Aggregate")
+        chosen = {*features, *by}
+        others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]
+        if others:
+            warnings.warn(f"Aggregate: {len(others)} columns are neither metadata nor features and are left out: {listed(others)}.", ProfileWarning, stacklevel=3)
+        kept = [name for name in schema.names() if is_metadata(name) and name not in {*chosen, *KEYS, OBJECT_COUNT}]
+        head = _groups(profiles, by, kept)
+        parts = []
+        for frame, block in column_blocks(profiles, by, features):
+            dtypes = {name: pl.Int64() if self.statistic == "count" else float_type(schema[name]) for name in block}
+            parts.append(to_frame(self._reduce(to_block(frame, block, by)), dtypes))
+        return as_given(pl.concat([head, *parts], how="horizontal"), profiles)
+
+    def _reduce(self, block: Block) -> NDArray[np.float64]:
+        columns, bounds = block.by_group()
+        threads = resources.current().threads
+        if self.statistic in {"median", "mad"}:
+            medians = grouped_medians(columns, bounds, threads)
+            return medians if self.statistic == "median" else grouped_deviations(columns, bounds, medians, threads)
+        if self.statistic == "count":
+            return grouped_counts(columns, bounds).astype(np.float64)
+        counts, means, squares = grouped_moments(columns, bounds)
+        if self.statistic == "mean":
+            return means
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(counts > 1, np.sqrt(squares / (counts - 1)), np.nan)
+
+
+def _groups(profiles: pl.DataFrame | pl.LazyFrame, by: list[str], metadata: list[str]) -> pl.DataFrame:
+    """The groups in order, the metadata that is constant within all of them, and the number of their rows."""
+    table = profiles.lazy().select([*by, *metadata]).collect()
+    codes, keys = group_rows(table, by)
+    first = np.full(keys.height, -1, dtype=np.int64)
+    first[codes[::-1]] = np.arange(table.height)[::-1]
+    constant = [name for name in metadata if table[name].eq_missing(table[name].gather(first).gather(codes)).all()]
+    counts = pl.Series(OBJECT_COUNT, np.bincount(codes, minlength=keys.height).astype(np.int64))
+    return keys.hstack([table[name].gather(first) for name in constant]).with_columns(counts)

@@ -1,0 +1,331 @@
+"""Normalization: centre and scale each feature by what a reference shows, group by group."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cytofast import resources
+from cytofast.blocks import (
+    Profiles,
+    Reference,
+    column_blocks,
+    float_type,
+    group_rows,
+    predicate,
+    predicate_columns,
+    reference_mask,
+    require_rows,
+    to_block,
+    to_frame,
+    to_matrix,
+)
+from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
+from cytofast.kernels.moments import grouped_counts, grouped_moments
+from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grouped_quantiles
+from cytofast.kernels.scaling import centre_and_scale
+from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.step import Scope, Step
+
+ZeroScale = Literal["null", "one", "divide", "error"]
+Doubles = NDArray[np.float64]
+_RESOLUTION_STEPS = 4
+"""A spread under so many rounding steps of the centre is rounding noise, not spread."""
+_EPSILON = {pl.Float32(): float(np.finfo(np.float32).eps), pl.Float64(): float(np.finfo(np.float64).eps)}
+
+
+@dataclass(frozen=True)
+class _CentreAndScale(Step):
+    """What the normalizations share; they differ in how centre and spread are measured."""
+
+    by: str | Sequence[str] | None = PLATE
+    reference: Reference = None
+    features: Features = None
+    zero_scale: ZeroScale = "null"
+
+    def __post_init__(self) -> None:
+        if self.zero_scale not in get_args(ZeroScale):
+            raise RecipeError.unknown("zero_scale", str(self.zero_scale), get_args(ZeroScale))
+        if self.reference is not None:
+            predicate(self.reference)
+
+    @property
+    def scope(self) -> Scope:
+        """A plate, if the groups lie inside plates."""
+        return Scope.PLATE if PLATE in as_columns(self.by) else Scope.FEATURE
+
+    def columns(self) -> list[str]:
+        """The ``by`` columns and those of the reference."""
+        return list(dict.fromkeys([*as_columns(self.by), *predicate_columns(self.reference)]))
+
+    def _measure(self, columns: NDArray[np.floating], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+        """Centre and divisor, ``float64[n_groups, n_features]`` each."""
+        raise NotImplementedError
+
+    def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+        """Measure the reference of each group.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a group and feature: the ``by`` columns, ``feature``, ``centre``, ``spread`` (as measured), ``scale``
+            (what :meth:`apply` divides by; null where the result is null), ``n_reference`` (values that are not missing),
+            ``status`` (``ok``, ``zero spread`` or ``no values``).
+
+        Raises
+        ------
+        DataError
+            The table or the reference of a group has no rows; or a spread is zero and ``zero_scale="error"``.
+        SchemaError
+            A column is missing or not numeric.
+        """
+        where = type(self).__name__
+        schema = profiles.collect_schema()
+        require_columns(schema, as_columns(self.by), f"{where}: by")
+        require_columns(schema, predicate_columns(self.reference), f"{where}: reference {str(self.reference)!r}")
+        features = resolve_features(schema, self.features, where)
+        require_rows(profiles, where)
+        parts = [self._fit_block(frame, block) for frame, block in column_blocks(profiles, self.columns(), features)]
+        fit = self.merge(parts)
+        if self.zero_scale == "error":
+            flat = fit.filter(fit["status"] != "ok")
+            if flat.height:
+                raise DataError(f"{where}: {flat.height:,} of {fit.height:,} spreads are zero or undefined: {_examples(flat, self.by)}.")
+        return fit
+
+    def _fit_block(self, frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
+        where, by = type(self).__name__, as_columns(self.by)
+        mask = reference_mask(frame, self.reference, where)
+        if mask is not None:
+            every = frame.select(by).unique(maintain_order=True) if by else None
+            frame = frame.filter(mask)
+            _require_reference(every, frame, by, self.reference, where)
+        block = to_block(frame, features, by)
+        columns, bounds = block.by_group()
+        centre, spread = self._measure(columns, bounds)
+        counts = grouped_counts(columns, bounds)
+        resolution = np.array([_RESOLUTION_STEPS * _EPSILON[float_type(frame.schema[name])] for name in features])
+        with np.errstate(invalid="ignore"):
+            flat = ~(spread > resolution * np.abs(centre)) | ~np.isfinite(spread)
+        flat &= counts > 0
+        scale = spread.copy()
+        if self.zero_scale == "one":
+            scale[flat] = 1.0
+        elif self.zero_scale != "divide":
+            scale[flat] = np.nan
+        status = np.where(counts == 0, "no values", np.where(flat, "zero spread", "ok"))
+        n_groups, n_features = centre.shape
+        keys = block.keys[np.repeat(np.arange(n_groups), n_features)].get_columns() if by else []
+        return pl.DataFrame(
+            [
+                *keys,
+                pl.Series("feature", features * n_groups, dtype=pl.String),
+                pl.Series("centre", centre.ravel()).fill_nan(None),
+                pl.Series("spread", spread.ravel()).fill_nan(None),
+                pl.Series("scale", scale.ravel()).fill_nan(None),
+                pl.Series("n_reference", counts.ravel(), dtype=pl.Int64),
+                pl.Series("status", status.ravel(), dtype=pl.String),
+            ]
+        )
+
+    def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
+        """Centre and scale: ``(x - centre) / scale``, computed in float64 and rounded once to the type of the input.
+
+        Features that the fit does not name pass through unchanged; missing values stay missing. A LazyFrame stays lazy.
+
+        Raises
+        ------
+        DataError
+            A group of the profiles is not in the fit.
+        """
+        where, by = type(self).__name__, as_columns(self.by)
+        schema = profiles.collect_schema()
+        names = fit["feature"].unique(maintain_order=True).to_list()
+        resolve_features(schema, names, where)
+        require_columns(schema, by, where)
+        flat = fit.filter(fit["status"] != "ok")
+        if flat.height and self.zero_scale != "divide":
+            outcome = "are only centred" if self.zero_scale == "one" else "become null"
+            warnings.warn(
+                f"{where}: {flat.height:,} of {fit.height:,} features x groups have no spread in their reference and {outcome}: "
+                f"{_examples(flat, self.by)}. The fit lists them (column status).",
+                ProfileWarning,
+                stacklevel=3,
+            )
+        keys, centres, scales = _as_matrices(fit, by, names)
+
+        def scaled(frame: pl.DataFrame) -> pl.DataFrame:
+            return _apply_frame(frame, by, names, keys, centres, scales, where)
+
+        if isinstance(profiles, pl.DataFrame):
+            return scaled(profiles)
+        result = {name: float_type(dtype) if name in set(names) else dtype for name, dtype in schema.items()}
+        return profiles.map_batches(scaled, schema=pl.Schema(result), streamable=True)
+
+
+def _examples(flat: pl.DataFrame, by: str | Sequence[str] | None) -> str:
+    columns = [*as_columns(by), "feature"]
+    return listed(["/".join(str(value) for value in row) for row in flat.select(columns).head(4).rows()], 3)
+
+
+def _require_reference(every: pl.DataFrame | None, chosen: pl.DataFrame, by: list[str], reference: Reference, where: str) -> None:
+    """Each group must have reference rows; otherwise name those that have none."""
+    hint = f"Hint: is the reference {str(reference)!r} right, and are the profiles annotated?"
+    if every is None:
+        if chosen.height == 0:
+            raise DataError(f"{where}: no row is in the reference. {hint}")
+        return
+    lacking = every.join(chosen.select(by).unique(), on=by, how="anti", nulls_equal=True)
+    if lacking.height:
+        groups = listed(["/".join(str(value) for value in row) for row in lacking.rows()])
+        raise DataError(f"{where}: {lacking.height} of {every.height} groups {'/'.join(by)} have no reference row: {groups}. {hint}")
+
+
+def _as_matrices(fit: pl.DataFrame, by: list[str], names: list[str]) -> tuple[pl.DataFrame, Doubles, Doubles]:
+    codes, keys = group_rows(fit, by)
+    position = {name: index for index, name in enumerate(names)}
+    column = fit["feature"].replace_strict(position, return_dtype=pl.Int64).to_numpy()
+    shape = (keys.height if by else 1, len(names))
+    centres, scales = np.full(shape, np.nan), np.full(shape, np.nan)
+    centres[codes, column] = fit["centre"].fill_null(np.nan).to_numpy()
+    scales[codes, column] = fit["scale"].fill_null(np.nan).to_numpy()
+    return keys, centres, scales
+
+
+def _apply_frame(
+    frame: pl.DataFrame, by: list[str], names: list[str], keys: pl.DataFrame, centres: Doubles, scales: Doubles, where: str
+) -> pl.DataFrame:
+    if by:
+        codes, present = group_rows(frame, by)
+        found = present.join(keys.with_row_index("fit row"), on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
+        if found.null_count():
+            unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
+            raise DataError(f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None.")
+        codes = found.to_numpy().astype(np.int64)[codes]
+    else:
+        codes = np.zeros(frame.height, dtype=np.int64)
+    of_type: dict[pl.DataType, list[int]] = {}
+    for index, name in enumerate(names):
+        of_type.setdefault(float_type(frame.schema[name]), []).append(index)
+    for dtype, positions in of_type.items():
+        chosen = [names[i] for i in positions]
+        values = to_matrix(frame, chosen)
+        out = np.empty(values.T.shape, dtype=np.float32 if dtype == pl.Float32 else np.float64)
+        centre_and_scale(values.T, codes, centres[:, positions], scales[:, positions], out)
+        frame = frame.with_columns(to_frame(out.T, dict.fromkeys(chosen, dtype)))
+    return frame
+
+
+@dataclass(frozen=True)
+class RobustMAD(_CentreAndScale):
+    """Robust z-score: ``(x - median) / (scale * MAD + epsilon)``, both of the reference of each group.
+
+    The ``mad_robustize`` of pycytominer (``scale=1.4826, epsilon=1e-18``) and, with ``scale=1.0``, of the JUMP recipe.
+    Medians are exact, in float64, and skip missing values.
+
+    Parameters
+    ----------
+    by
+        Column or columns that make the groups; ``None`` is one group of all rows. Null is a group like any other.
+    reference
+        Rows to learn from: a SQL predicate over metadata (``"Metadata_control_type = 'negcon'"``), a Polars expression,
+        or ``None`` for every row of the group.
+    features
+        Columns to normalize: ``None`` infers CellProfiler features, a string is a prefix, a list is names.
+    zero_scale
+        What becomes of a feature whose spread in a group is zero, undefined, or less than the rounding of its own centre:
+        ``"null"`` (the result is null and reported), ``"one"`` (centred, not scaled, as scikit-learn's scalers),
+        ``"divide"`` (plain arithmetic with ``epsilon``, as pycytominer: values of 1e15 and more, or infinite), ``"error"``.
+    scale
+        1.4826 makes the MAD of a normal distribution its standard deviation.
+    epsilon
+        Added to the divisor.
+
+    Examples
+    --------
+    >>> wells = pl.DataFrame({"Metadata_Plate": ["P"] * 4, "Metadata_pert": ["DMSO", "DMSO", "DMSO", "drug"],
+    ...                       "Cells_AreaShape_Area": [1.0, 2.0, 3.0, 10.0]})
+    >>> RobustMAD(reference="Metadata_pert = 'DMSO'", scale=1.0)(wells)["Cells_AreaShape_Area"].to_list()
+    [-1.0, 0.0, 1.0, 8.0]
+    """
+
+    name: ClassVar[str] = "robust_mad"
+
+    scale: float = 1.4826
+    epsilon: float = 0.0
+
+    def _measure(self, columns: NDArray[np.floating], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+        threads = resources.current().threads
+        medians = grouped_medians(columns, bounds, threads)
+        deviations = grouped_deviations(columns, bounds, medians, threads)
+        return medians, deviations * self.scale + self.epsilon
+
+
+@dataclass(frozen=True)
+class Standardize(_CentreAndScale):
+    """z-score: ``(x - mean) / standard deviation`` of the reference of each group.
+
+    The ``standardize`` of pycytominer (scikit-learn's StandardScaler, ``ddof=0``); ``ddof=1`` as pandas and R.
+    Missing values are skipped. ``by``, ``reference``, ``features`` and ``zero_scale`` as in :class:`RobustMAD`.
+
+    Parameters
+    ----------
+    ddof
+        The sum of squares is divided by ``n - ddof``.
+
+    Examples
+    --------
+    >>> wells = pl.DataFrame({"Metadata_Plate": ["P"] * 3, "Cells_AreaShape_Area": [1.0, 2.0, 3.0]})
+    >>> Standardize(ddof=1)(wells)["Cells_AreaShape_Area"].to_list()
+    [-1.0, 0.0, 1.0]
+    """
+
+    name: ClassVar[str] = "standardize"
+
+    ddof: int = 0
+
+    def _measure(self, columns: NDArray[np.floating], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+        counts, means, squares = grouped_moments(columns, bounds)
+        free = counts - self.ddof
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return means, np.where(free > 0, np.sqrt(squares / free), np.nan)
+
+
+@dataclass(frozen=True)
+class Robustize(_CentreAndScale):
+    """Centre by the median, scale by an interquantile range of the reference of each group.
+
+    The ``robustize`` of pycytominer (scikit-learn's RobustScaler): ``(x - median) / (q75 - q25)``, quantiles by linear
+    interpolation. Missing values are skipped. ``by``, ``reference``, ``features``, ``zero_scale`` as in :class:`RobustMAD`.
+
+    Parameters
+    ----------
+    lower, upper
+        The quantiles, between 0 and 1.
+
+    Examples
+    --------
+    >>> wells = pl.DataFrame({"Metadata_Plate": ["P"] * 5, "Cells_AreaShape_Area": [1.0, 2.0, 3.0, 4.0, 9.0]})
+    >>> Robustize()(wells)["Cells_AreaShape_Area"].to_list()
+    [-1.0, -0.5, 0.0, 0.5, 3.0]
+    """
+
+    name: ClassVar[str] = "robustize"
+
+    lower: float = 0.25
+    upper: float = 0.75
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.lower < self.upper <= 1:
+            raise RecipeError(f"Robustize: need 0 <= lower < upper <= 1, not {self.lower} and {self.upper}")
+
+    def _measure(self, columns: NDArray[np.floating], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+        low, high = grouped_quantiles(columns, bounds, np.array([self.lower, self.upper]))
+        return grouped_medians(columns, bounds, resources.current().threads), high - low

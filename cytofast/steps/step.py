@@ -1,0 +1,123 @@
+"""The protocol that every step follows: learn a small table, then change profiles row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Self
+
+import polars as pl
+
+from cytofast.blocks import Profiles
+from cytofast.errors import RecipeError
+
+
+class Scope(StrEnum):
+    """How much of the data a step must see at once, which is what it costs."""
+
+    ROW = "row"
+    """A row by itself, with a table that is known beforehand (annotate)."""
+    PLATE = "plate"
+    """The rows of one plate: groups lie inside one partition of a store."""
+    FEATURE = "feature"
+    """All rows of a few columns, across plates."""
+    DATASET = "dataset"
+    """All rows and columns, through a small state that merges."""
+    WHOLE = "whole"
+    """Everything in memory (iterative methods, after selection)."""
+
+
+_registry: dict[str, type[Step]] = {}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A frozen dataclass that is callable on profiles; its fields are the recipe's keys and the CLI's options.
+
+    Subclasses give ``name``, ``separable`` and ``scope``, and override ``fit`` and ``apply``.
+    ``step(profiles)`` is ``step.apply(profiles, step.fit(profiles))`` and gives back what it was given:
+    a DataFrame for a DataFrame, a LazyFrame for a LazyFrame.
+    """
+
+    name: ClassVar[str] = ""
+    separable: ClassVar[bool] = True
+    """Whether every feature is treated by itself, so that a run may cut the columns into blocks."""
+    reduces: ClassVar[bool] = False
+    """Whether rows become fewer (aggregate, consensus); other steps keep every row in its place."""
+    version: ClassVar[int] = 1
+    """Raised when the result for the same input changes, so that stores recompute it."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make the step known to recipes by its name."""
+        super().__init_subclass__(**options)
+        if cls.name:
+            _registry[cls.name] = cls
+
+    @property
+    def scope(self) -> Scope:
+        """How much of the data the step must see at once."""
+        return Scope.ROW
+
+    def columns(self) -> list[str]:
+        """Metadata columns that the step reads."""
+        return []
+
+    def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:  # noqa: ARG002  (a step that learns nothing)
+        """Learn the small table; a step that learns nothing returns an empty one."""
+        return pl.DataFrame()
+
+    def merge(self, fits: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Join fits of several plates or blocks of features into one; the order does not matter."""
+        present = [fit for fit in fits if fit.width]
+        return pl.concat(present) if present else pl.DataFrame()
+
+    def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
+        """Change profiles by a fit, of these profiles or of others."""
+        raise NotImplementedError
+
+    def __call__(self, profiles: Profiles) -> Profiles:
+        """Fit and apply."""
+        return self.apply(profiles, self.fit(profiles))
+
+    def parameters(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, for manifests and recipes."""
+        found = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.default is MISSING or value is not field.default:
+                found[field.name] = value
+        return found
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, Any], where: str) -> Self:
+        """Make a step of a recipe's keys.
+
+        Raises
+        ------
+        RecipeError
+            A key is unknown or missing; the message gives the nearest known one.
+        """
+        known = {field.name: field for field in fields(cls)}
+        for key in parameters:
+            if key not in known:
+                raise RecipeError(f"{where}: {RecipeError.unknown(f'key of step {cls.name!r}', key, known)}")
+        missing = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING and k not in parameters]
+        if missing:
+            raise RecipeError(f"{where}: step {cls.name!r} needs {', '.join(missing)}")
+        try:
+            return cls(**parameters)
+        except RecipeError as error:
+            raise RecipeError(f"{where}: {error}") from error
+
+
+def step_class(name: str) -> type[Step]:
+    """The step that a recipe calls ``name``."""
+    if name not in _registry:
+        raise RecipeError.unknown("step", name, _registry)
+    return _registry[name]
+
+
+def as_given(result: pl.DataFrame, profiles: Profiles) -> Profiles:
+    """An eager result in the form of the input: lazy for lazy."""
+    return result.lazy() if isinstance(profiles, pl.LazyFrame) else result
