@@ -1,0 +1,147 @@
+"""Parquet as profiles want it: plain floats, compressed text, whole files or none.
+
+Dictionary encoding, the default of most writers, makes float columns larger and five times slower to read, so values are
+plain and uncompressed. A column chunk is one page. Bounds are kept for metadata only: for thousands of features they would
+double the footer, which every reader must parse.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cytofast import resources
+from cytofast.errors import StoreError
+from cytofast.schema import is_metadata
+
+ROW_GROUP_BYTES = 192 * 2**20
+"""Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
+_PAGE_BYTES = 1 << 30
+
+
+def row_group_rows(schema: pl.Schema) -> int:
+    """Rows of a row group: the same for every caller unless the memory budget is very small."""
+    width = sum(8 if dtype in (pl.Float64, pl.Int64, pl.String) else 4 for dtype in schema.dtypes())
+    room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 4)
+    return max(1024, room // max(1, width))
+
+
+class ProfileWriter:
+    """Write frames to a Parquet file that appears under its name only when it is complete and on disk.
+
+    Frames are cut and joined to whole row groups, so the bytes do not depend on how the rows arrive.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced at the end.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be written: no space, no permission. What was at ``path`` before stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "wells.parquet"
+    >>> with ProfileWriter(path) as writer:
+    ...     writer.write(pl.DataFrame({"Metadata_Well": ["A01"], "Cells_AreaShape_Area": [1.0]}))
+    >>> pl.read_parquet(path).height
+    1
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows = 0
+        self.schema: pl.Schema | None = None
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pl.DataFrame] = []
+        self._group = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Take some rows; every frame has the same columns."""
+        if self.schema is None:
+            self._open(frame.schema)
+        self.rows += frame.height
+        self._waiting.append(frame)
+        while sum(part.height for part in self._waiting) >= self._group:
+            whole = pl.concat(self._waiting, rechunk=False) if len(self._waiting) > 1 else self._waiting[0]
+            self._waiting = [whole.slice(self._group)] if whole.height > self._group else []
+            self._flush(whole.head(self._group))
+
+    def _open(self, schema: pl.Schema) -> None:
+        self.schema = schema
+        self._group = row_group_rows(schema)
+        text = [name for name in schema.names() if is_metadata(name) or not schema[name].is_numeric()]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                self._temporary,
+                _arrow(pl.DataFrame(schema=schema)).schema,
+                use_dictionary=text,
+                compression={name: "zstd" if name in set(text) else "none" for name in schema.names()},
+                write_statistics=text,
+                data_page_size=_PAGE_BYTES,
+                store_schema=False,
+            )
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _flush(self, frame: pl.DataFrame) -> None:
+        assert self._writer is not None  # noqa: S101  (opened by the first frame)
+        try:
+            self._writer.write_table(_arrow(frame), row_group_size=max(1, frame.height))
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None and self.schema is not None:
+                if self._waiting or self.rows == 0:
+                    self._flush(pl.concat(self._waiting, rechunk=False) if self._waiting else pl.DataFrame(schema=self.schema))
+                self._close()
+        finally:
+            self._abandon()
+
+    def _close(self) -> None:
+        assert self._writer is not None  # noqa: S101  (opened by the first frame)
+        try:
+            self._writer.close()
+            self._writer = None
+            with self._temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            self._temporary.replace(self.path)
+        except OSError as failure:
+            raise _cannot_write(self.path, failure) from failure
+
+    def _abandon(self) -> None:
+        """Leave nothing behind; after success there is nothing left to remove."""
+        if self._writer is not None:
+            try:
+                self._writer.close()
+            except OSError:
+                # The disk is full or gone: the error that matters is on its way already.
+                self._writer = None
+        self._temporary.unlink(missing_ok=True)
+
+
+def _arrow(frame: pl.DataFrame) -> pa.Table:
+    """As Arrow, with missing features as null: SQL engines and Polars skip null, but take NaN for the largest value."""
+    floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
+    table = frame.with_columns(frame[name].fill_nan(None) for name in floats).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return table.cast(pa.schema([pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in table.schema]))
+
+
+def _cannot_write(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: cannot be written ({error.strerror or error}). Nothing was left half written. Hint: is the disk full, or is writing not allowed?")
