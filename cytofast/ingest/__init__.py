@@ -1,0 +1,1 @@
+"""Outside formats as profile tables: CellProfiler exports, platemaps, profile files, and a made example."""

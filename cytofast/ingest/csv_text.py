@@ -1,0 +1,251 @@
+"""One CellProfiler CSV: its header, its lines checked, its numbers typed.
+
+Polars fills short lines with nulls and takes a number cut in half for a number. So the separators of every line are
+counted before parsing, and a file must end with its last line.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cytofast.errors import DataError, listed
+
+NAN_TEXT = tuple(sign + text for sign in ("", "-", "+") for text in ("nan", "NaN", "NAN", "Nan"))
+"""What CellProfiler, numpy and pandas write for "not a number"; missing, like an empty field."""
+
+KEYS = ("TableNumber", "ImageNumber", "ObjectNumber")
+_TEXT_COLUMNS = ("FileName_", "PathName_", "URL_", "MD5Digest_", "Metadata_")
+_NEWLINE, _COMMA = 10, 44
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line of a file: its column names, and how many bytes it takes."""
+
+    names: tuple[str, ...]
+    size: int
+    position: Mapping[str, int] = field(compare=False)
+
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        """All columns but keys, and file names and the like, which are known by their names."""
+        return tuple(name for name in self.names if name and name not in KEYS and not name.startswith(_TEXT_COLUMNS))
+
+    @cached_property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns that are left out because they hold text."""
+        return tuple(name for name in self.names if name.startswith(_TEXT_COLUMNS))
+
+
+def digest(data: bytes | memoryview) -> str:
+    """BLAKE2b of a file's content, 128 bits in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file's content, or raise a :class:`DataError` with the words of the operating system."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_header_line(path: Path) -> bytes:
+    """Read the first line of a file, newline included."""
+    try:
+        with path.open("rb") as stream:
+            return stream.readline()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def parse_header(line: bytes, path: Path) -> Header:
+    """Take a header line apart.
+
+    Raises
+    ------
+    DataError
+        The file is empty, the line is cut off or not text, or a column stands twice.
+    """
+    if not line:
+        raise DataError(
+            f"{path}: the file is empty (0 bytes). Hint: the export was interrupted; run it again for this site, "
+            f"or take the site's folder out of the source."
+        )
+    if b"\0" in line:
+        raise DataError(f"{path}, line 1: holds NUL bytes, so this is no text file. Hint: a damaged copy?")
+    if not line.endswith(b"\n"):
+        raise DataError(f"{path}, line 1: the header is cut off (no end of line). Hint: copy or export the file again.")
+    try:
+        text = line.removeprefix(_BOM).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line 1, byte {error.start}: not UTF-8 text. Hint: save the file as UTF-8.") from error
+    names = tuple(name.strip() for name in next(csv.reader([text]))) if '"' in text else tuple(text.split(","))
+    position = {name: i for i, name in enumerate(names)}
+    if len(position) < len(names):
+        repeated = list(dict.fromkeys(name for name in names if names.count(name) > 1))
+        raise DataError(
+            f"{path}, line 1: column {listed(repeated)} stands more than once. Hint: two exports side by side in one "
+            f"file? Export each object on its own."
+        )
+    return Header(names, len(line), position)
+
+
+def require_text_columns(header: Header, needed: Sequence[str], path: Path) -> None:
+    """Raise a :class:`DataError` unless the header has these columns."""
+    missing = [name for name in needed if name not in header.position]
+    if missing:
+        raise DataError(
+            f"{path}, line 1: no column {listed(missing)}; the file starts with {listed(header.names, 4)}. "
+            f"Hint: cytofast reads what CellProfiler's ExportToSpreadsheet writes, one file an object."
+        )
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Some lines of a file: their bytes, and where each stretch of them begins in the file."""
+
+    path: Path
+    data: bytes
+    starts: tuple[tuple[int, int], ...] = ((0, 2),)
+    """``(row, line)``: from this row on, lines are numbered from here. Line 1 is the header."""
+
+    def line(self, row: int) -> int:
+        """Give the line in the file, counted from 1, of a row counted from 0."""
+        first, line = max(start for start in self.starts if start[0] <= row)
+        return line + row - first
+
+    def at(self, row: int) -> str:
+        """Where a row stands, for an error message."""
+        return f"{self.path}, line {self.line(row):,}"
+
+
+def check_lines(lines: Lines, width: int) -> int:
+    """Count the rows, after making sure that each has ``width`` fields and that none is cut off."""
+    data = lines.data
+    if not data:
+        return 0
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    rows = int(np.count_nonzero(buffer == _NEWLINE))
+    if b"\0" in data:
+        row = data.count(b"\n", 0, data.index(b"\0"))
+        raise DataError(f"{lines.at(row)}: holds NUL bytes. Hint: a damaged copy?")
+    if not data.endswith(b"\n"):
+        raise DataError(
+            f"{lines.at(rows)}: the last line has no end, so its last number may be cut short. "
+            f"Hint: the export or the copy was interrupted; repeat it."
+        )
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            at = lines.at(data.count(b"\n", 0, error.start))
+            raise DataError(f"{at}: not UTF-8 text. Hint: save the file as UTF-8.") from error
+    if b'"' in data or int(np.count_nonzero(buffer == _COMMA)) != rows * (width - 1):
+        _check_fields(lines, width)
+    return rows
+
+
+def _check_fields(lines: Lines, width: int) -> None:
+    for row, line in enumerate(lines.data.splitlines()):
+        fields = len(next(csv.reader([line.decode()]), [])) if b'"' in line else line.count(b",") + 1
+        if fields != width:
+            raise DataError(
+                f"{lines.at(row)}: {fields if line.strip() else 0:,} fields, but the header has {width:,}. "
+                f"Hint: the file is damaged from here on; export or copy it again."
+            )
+
+
+def parse_lines(lines: Lines, header: Header, names: Mapping[str, str], types: Mapping[str, Any]) -> pl.DataFrame:
+    """Type every column that ``types`` names (by its name in the file) and call it by its name in ``names``.
+
+    Raises
+    ------
+    DataError
+        A line is short, long or cut off, or a field is no number; the message names line, column and value.
+    """
+    check_lines(lines, len(header.names))
+    schema = {names.get(name, name): types.get(name, pl.String) for name in header.names}
+    if not lines.data:
+        frame = pl.DataFrame(schema=schema)
+    else:
+        try:
+            frame = pl.read_csv(
+                lines.data, has_header=False, schema=schema, null_values=list(NAN_TEXT), infer_schema=False
+            )
+        except pl.exceptions.PolarsError as error:
+            _check_fields(lines, len(header.names))
+            raise _not_a_number(lines, header, types) or DataError(f"{lines.path}: {error}") from error
+    skipped = [names.get(name, name) for name in header.names if name not in types]
+    return frame.drop(skipped) if skipped else frame
+
+
+def _not_a_number(lines: Lines, header: Header, types: Mapping[str, Any]) -> DataError | None:
+    text = pl.read_csv(
+        lines.data, has_header=False, schema=dict.fromkeys(header.names, pl.String), null_values=list(NAN_TEXT)
+    )
+    found: tuple[int, str] | None = None
+    for name in header.names:
+        if name in types and types[name] != pl.String:
+            wrong = text[name].is_not_null() & text[name].cast(types[name], strict=False).is_null()
+            row = wrong.arg_max() if wrong.any() else None
+            if row is not None and (found is None or row < found[0]):
+                found = (row, name)
+    if found is None:
+        return None
+    row, name = found
+    return DataError(
+        f"{lines.at(row)}, column {name!r}: {text[name][row]!r} is not a number. "
+        f"Hint: features must be numbers, empty or nan; is a column shifted, or written by another program?"
+    )
+
+
+def whole_numbers(values: pl.Series, lines: Lines, column: str) -> NDArray[np.int64]:
+    """Keys as ``int64``: each must be there and be a whole number (``3.0`` is one)."""
+    numbers = values.cast(pl.Float64).to_numpy()
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(numbers) < 2.0**53) | (np.rint(numbers) != numbers)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        shown = "is missing" if values[row] is None else f"is {values[row]}"
+        raise DataError(f"{lines.at(row)}, column {column!r}: {shown}, but every object needs a whole number here.")
+    return numbers.astype(np.int64)
+
+
+def read_text_columns(path: Path, data: bytes, wanted: Sequence[str]) -> tuple[Header, pl.DataFrame]:
+    """Read some columns as text, quoted fields and all; for ``Image.csv``, whose fields may hold anything."""
+    header = parse_header(data[: data.find(b"\n") + 1 or len(data)], path)
+    lines = Lines(path, data[header.size :])
+    if b'"' in lines.data:
+        # A quoted field may hold a line end, so lines cannot be counted; the reader counts fields of records instead.
+        for record in csv.reader(io.StringIO(lines.data.decode(errors="replace"), newline="")):
+            if len(record) != len(header.names):
+                raise DataError(
+                    f"{path}: the record that begins with {listed(record, 2)} has {len(record):,} fields, but the "
+                    f"header has {len(header.names):,}. Hint: the file is damaged; export or copy it again."
+                )
+    else:
+        check_lines(lines, len(header.names))
+    chosen = [name for name in wanted if name in header.position]
+    if not lines.data:
+        return header, pl.DataFrame(schema=dict.fromkeys(chosen, pl.String))
+    frame = pl.read_csv(
+        lines.data,
+        has_header=False,
+        schema=dict.fromkeys(header.names, pl.String),
+        columns=sorted(header.position[name] for name in chosen),
+        null_values=list(NAN_TEXT),
+    )
+    return header, frame.select(chosen)

@@ -1,0 +1,256 @@
+"""Which folders hold CellProfiler exports, and which plates are in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cytofast.errors import DataError, RecipeError, listed
+from cytofast.ingest.images import Image, read_images
+from cytofast.schema import BATCH, PLATE
+
+COMPARTMENTS = ("Cells", "Cytoplasm", "Nuclei")
+UNBATCHED = "unbatched"
+
+_SITE_FOLDER = re.compile(r"(?:(?P<plate>.+)-)?(?P<well>[A-Za-z]{1,2}[0-9]{1,2})(?:-(?P<site>[0-9]+))?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ExportFolder:
+    """A folder with ``Image.csv`` and a file for each compartment that was exported."""
+
+    path: Path
+    name: str
+    """The folder's path relative to its plate: stable wherever the plate lies."""
+    image: Path | None
+    objects: tuple[tuple[str, Path], ...]
+    """``(compartment, file)`` of the files that are there."""
+    batch: str | None = None
+    plate: str | None = None
+    well: str | None = None
+    site: str | None = None
+    gallery: bool = False
+    """The folder's name is the Cell Painting Gallery's, so what it says must agree with ``Image.csv``."""
+
+    @property
+    def table_number(self) -> int:
+        """A number of this export that is the same on every machine, so that equal ImageNumbers do not collide."""
+        hashed = hashlib.blake2b(self.name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        return int.from_bytes(hashed, "big") >> 1
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that will be read."""
+        return (*((self.image,) if self.image else ()), *(path for _, path in self.objects))
+
+
+@dataclass(frozen=True)
+class PlateExport:
+    """One plate of a source: where its files are.
+
+    Several plates may share a folder, where one ``Image.csv`` names images of several plates.
+    """
+
+    batch: str
+    plate: str
+    folders: tuple[ExportFolder, ...]
+    compartments: tuple[str, ...]
+    named_by: str
+    """Who says what the plate is called: Image.csv, a folder's name, or the caller."""
+    given: tuple[str | None, str | None] = (None, None)
+    """Batch and plate as the caller named them, for images that say nothing."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files whose content decides the plate's cells."""
+        return tuple(path for folder in self.folders for path in folder.files)
+
+    def holds(self, folder: ExportFolder, image: Image) -> bool:
+        """Whether an image of a folder is of this plate."""
+        return identify(folder, image, *self.given)[:2] == (self.batch, self.plate)
+
+
+def discover(
+    source: str | Path,
+    *,
+    batch: str | None = None,
+    plate: str | None = None,
+    compartments: Sequence[str] = COMPARTMENTS,
+) -> list[PlateExport]:
+    """Find the plates below a folder of CellProfiler CSV exports.
+
+    Three layouts are understood, from any level down: the Cell Painting Gallery's
+    ``analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/{Image,Cells,Cytoplasm,Nuclei}.csv``; one folder
+    with these files; and folders of such folders. Plate, well and site come from ``Image.csv``, else from a folder's name, else
+    from the arguments.
+
+    Parameters
+    ----------
+    source
+        A folder; links are followed, loops of them end.
+    batch, plate
+        Names for what neither ``Image.csv`` nor a folder's name tells.
+    compartments
+        Objects to read, in the order of their columns; the first one (or ``Cells``) numbers the cells.
+
+    Returns
+    -------
+    list of PlateExport
+        Sorted by batch and plate.
+
+    Raises
+    ------
+    DataError
+        No export is found, or names contradict each other.
+    """
+    root = Path(source)
+    wanted = tuple(compartments)
+    if not wanted or len(set(wanted)) < len(wanted) or "Image" in wanted:
+        raise RecipeError(f"compartments={listed(wanted)}: name each object once, for example Cells, Cytoplasm, Nuclei")
+    if not root.exists():
+        raise DataError(f"{root}: no such folder. Hint: give the folder that holds the CellProfiler output.")
+    if not root.is_dir():
+        raise DataError(f"{root}: a file, but CellProfiler exports are folders with Image.csv and {wanted[0]}.csv.")
+    exports = list(_export_folders(root, wanted))
+    if not exports:
+        raise DataError(
+            f"{root}: no CellProfiler export found in this folder or below. Looked for Image.csv and "
+            f"{', '.join(f'{name}.csv' for name in wanted)} in one folder, as in "
+            f"analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/.{_near_misses(root)}"
+        )
+    plates: dict[tuple[str, str], dict[ExportFolder, str]] = {}
+    for folder in exports:
+        for key, named_by in _plates_of(folder, batch, plate, wanted).items():
+            plates.setdefault(key, {})[folder] = named_by
+    return [
+        PlateExport(*key, tuple(folders), wanted, ", ".join(sorted(set(folders.values()))), (batch, plate))
+        for key, folders in sorted(plates.items())
+    ]
+
+
+def identify(
+    folder: ExportFolder, image: Image, batch: str | None = None, plate: str | None = None
+) -> tuple[str, str, str]:
+    """``(batch, plate, who named the plate)`` of an image, or a :class:`DataError` where two names contradict."""
+    if folder.gallery and image.plate not in (None, folder.plate):
+        raise DataError(
+            f"{folder.image}: Metadata_Plate is {image.plate!r}, but the folder {folder.path.name!r} is of plate "
+            f"{folder.plate!r}. Hint: was a site copied into the wrong plate?"
+        )
+    said_plate = image.plate or folder.plate
+    said_batch = image.batch or folder.batch
+    for column, said, given in ((PLATE, said_plate, plate), (BATCH, said_batch, batch)):
+        if given is not None and said not in (None, given):
+            raise DataError(
+                f"{folder.path}: {column} is {said!r} here, but {given!r} was asked for. "
+                f"Hint: leave the name away; it is only for exports that do not tell it."
+            )
+    named_by = "Image.csv" if image.plate else "the folder's name" if folder.plate or not plate else "the caller"
+    absolute = Path(os.path.abspath(folder.path))  # noqa: PTH100  (a link keeps the name that it has here)
+    fallback = absolute.name if folder.name == "." else absolute.parent.name
+    return said_batch or batch or UNBATCHED, said_plate or plate or fallback, named_by
+
+
+def _plates_of(
+    folder: ExportFolder, batch: str | None, plate: str | None, compartments: tuple[str, ...]
+) -> dict[tuple[str, str], str]:
+    if folder.image is None:
+        raise DataError(
+            f"{folder.path}: holds {listed(path.name for _, path in folder.objects)} but no Image.csv, which says of "
+            f"which plate and well the objects are. Hint: export the Image table too."
+        )
+    if folder.gallery:
+        # The path tells; that Image.csv agrees is checked when it is read, so that discovering a screen stays quick.
+        assert folder.plate is not None  # noqa: S101  (for the type checker: _named sets it)
+        unsaid = Image(0, None, None, None, None, None, {})
+        found = identify(folder, unsaid, batch, plate)
+        return {found[:2]: found[2]}
+    images = read_images(folder.image, compartments).images
+    named = [identify(folder, image, batch, plate) for image in images]
+    return {(of_batch, of_plate): named_by for of_batch, of_plate, named_by in named}
+
+
+def _export_folders(root: Path, compartments: tuple[str, ...]) -> Iterator[ExportFolder]:
+    lowered = {f"{name}.csv".lower(): name for name in compartments}
+    absolute = Path(os.path.abspath(root))  # noqa: PTH100  (resolve would replace a link's name by its target's)
+    seen: set[tuple[int, int]] = set()
+    for directory, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
+        state = os.stat(directory)  # noqa: PTH116
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders.sort()
+        here = Path(directory)
+        images = sorted(name for name in files if name.lower() == "image.csv")
+        objects = sorted((lowered[name.lower()], name) for name in files if name.lower() in lowered)
+        for names in (images, [of for of, _ in objects]):
+            if len(names) > len(set(names)) or len(images) > 1:
+                raise DataError(f"{here}: two files differ only in the case of their names. Hint: keep one of them.")
+        if images or objects:
+            relative = here.relative_to(root)
+            named = _named(absolute / relative, relative)
+            order = {name: i for i, name in enumerate(compartments)}
+            yield ExportFolder(
+                here,
+                image=here / images[0] if images else None,
+                objects=tuple((of, here / name) for of, name in sorted(objects, key=lambda pair: order[pair[0]])),
+                **named,
+            )
+
+
+def _named(path: Path, relative: Path) -> dict[str, Any]:
+    """Tell what the names of a folder and of those above it tell."""
+    match = _SITE_FOLDER.fullmatch(path.name)
+    above, plate_folder = path.parent, path.parent.parent
+    if above.name == "analysis" and plate_folder.name and path.name.startswith(f"{plate_folder.name}-"):
+        rest = _SITE_FOLDER.fullmatch(path.name.removeprefix(f"{plate_folder.name}-"))
+        if rest and rest["plate"] is None:
+            batch_folder = plate_folder.parent
+            batch = batch_folder.name if batch_folder.parent.name == "analysis" else None
+            return {
+                "name": path.name,
+                "batch": batch,
+                "plate": plate_folder.name,
+                "well": _well(rest["well"]),
+                "site": _site(rest["site"]),
+                "gallery": True,
+            }
+    if match is None or match["site"] is None:
+        return {"name": relative.as_posix()}
+    return {
+        "name": relative.as_posix(),
+        "plate": match["plate"],
+        "well": _well(match["well"]),
+        "site": _site(match["site"]),
+    }
+
+
+def _well(name: str) -> str:
+    letters = name.rstrip("0123456789")
+    return f"{letters.upper()}{int(name.removeprefix(letters)):02d}"
+
+
+def _site(number: str | None) -> str | None:
+    return None if number is None else str(int(number))
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
+
+
+def _near_misses(root: Path) -> str:
+    """Give a hint where files look like an export with a prefix, or are of another kind."""
+    for directory, _, files in os.walk(root):
+        for name in sorted(files):
+            if name.lower().endswith("image.csv"):
+                prefix = name[: -len("image.csv")]
+                return f" Hint: {Path(directory, name)} has the prefix {prefix!r}; rename the files without it."
+            if name.lower().endswith((".sqlite", ".db", ".parquet")):
+                return f" Hint: {Path(directory, name)} is no CSV; export with ExportToSpreadsheet."
+    return ""

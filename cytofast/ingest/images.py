@@ -1,0 +1,137 @@
+"""``Image.csv``: which images an export holds, and of which plate, well and site they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+
+from cytofast.errors import DataError, SchemaError
+from cytofast.ingest.csv_text import digest, read_bytes, read_text_columns, require_text_columns
+from cytofast.schema import normalize_wells
+
+PLATE_COLUMNS = ("Metadata_Plate", "Image_Metadata_Plate", "Metadata_Barcode")
+WELL_COLUMNS = ("Metadata_Well", "Image_Metadata_Well")
+SITE_COLUMNS = ("Metadata_Site", "Image_Metadata_Site")
+BATCH_COLUMNS = ("Metadata_Batch", "Image_Metadata_Batch")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One row of ``Image.csv``; ``None`` where it does not say."""
+
+    number: int
+    table: int | None
+    batch: str | None
+    plate: str | None
+    well: str | None
+    site: str | None
+    counts: Mapping[str, int]
+    """How many objects CellProfiler counted, by name of the object."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What an ``Image.csv`` says, and its content's digest."""
+
+    images: tuple[Image, ...]
+    digest: str
+    size: int
+    has_table: bool
+
+
+def read_images(path: Path, compartments: tuple[str, ...]) -> ImageFile:
+    """Read the columns of ``Image.csv`` that name images.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, has no row, an image stands twice, or a well's name is none.
+    """
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return _read_images(path, compartments, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_images(path: Path, compartments: tuple[str, ...], _size: int, _changed: int) -> ImageFile:
+    data = read_bytes(path)
+    counts = [f"Count_{name}" for name in compartments]
+    named = [*PLATE_COLUMNS, *WELL_COLUMNS, *SITE_COLUMNS, *BATCH_COLUMNS]
+    header, table = read_text_columns(path, data, ["ImageNumber", "TableNumber", *named, *counts])
+    require_text_columns(header, ["ImageNumber"], path)
+    if not table.height:
+        raise DataError(
+            f"{path}: a header and no rows, so nobody knows the image's plate and well. "
+            f"Hint: export this site again, or take its folder out of the source."
+        )
+    well = _first(table, WELL_COLUMNS)
+    try:
+        wells = normalize_wells(well.alias("Metadata_Well")).to_list()
+    except SchemaError as error:
+        raise DataError(f"{path}: {error}") from error
+    numbers = _integers(table, "ImageNumber", path)
+    tables = _integers(table, "TableNumber", path) if "TableNumber" in table.columns else [None] * table.height
+    if len(set(zip(tables, numbers, strict=True))) < len(numbers):
+        repeated = next(number for number in numbers if numbers.count(number) > 1)
+        raise DataError(
+            f"{path}: ImageNumber {repeated} stands more than once. Hint: two exports were put into one file; "
+            f"keep them in folders of their own."
+        )
+    found = {name: _counts(table, f"Count_{name}") for name in compartments if f"Count_{name}" in table.columns}
+    images = zip(
+        numbers,
+        tables,
+        _first(table, BATCH_COLUMNS).to_list(),
+        _first(table, PLATE_COLUMNS).to_list(),
+        wells,
+        [_plain_number(site) for site in _first(table, SITE_COLUMNS).to_list()],
+        strict=True,
+    )
+    return ImageFile(
+        tuple(Image(*image, _row_of(found, row)) for row, image in enumerate(images)),
+        digest(data),
+        len(data),
+        "TableNumber" in table.columns,
+    )
+
+
+def _first(table: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
+    """Take the first of some columns that is there; empty text is missing."""
+    for name in names:
+        if name in table.columns:
+            stripped = table[name].str.strip_chars()
+            return stripped.set(stripped == "", None)
+    return pl.Series(names[0], [None] * table.height, dtype=pl.String)
+
+
+def _plain_number(text: str | None) -> str | None:
+    """``1``, ``01`` and ``1.0`` are one site."""
+    if text is None:
+        return None
+    whole = text.removesuffix(".0")
+    return str(int(whole)) if whole.isascii() and whole.isdigit() else text
+
+
+def _integers(table: pl.DataFrame, column: str, path: Path) -> list[int]:
+    found: list[int] = []
+    for row, text in enumerate(table[column].to_list()):
+        plain = (text or "").strip().removesuffix(".0")
+        if not plain.removeprefix("-").isdigit():
+            raise DataError(f"{path}, row {row + 1:,} after the header, column {column!r}: {text!r} is no whole number")
+        found.append(int(plain))
+    return found
+
+
+def _row_of(counts: Mapping[str, list[int | None]], row: int) -> dict[str, int]:
+    return {name: count for name, counted in counts.items() if (count := counted[row]) is not None}
+
+
+def _counts(table: pl.DataFrame, column: str) -> list[int | None]:
+    numbers = table[column].cast(pl.Float64, strict=False)
+    return [None if number is None else round(number) for number in numbers.to_list()]
