@@ -26,7 +26,7 @@ NAN_TEXT = tuple(sign + text for sign in ("", "-", "+") for text in ("nan", "NaN
 
 KEYS = ("TableNumber", "ImageNumber", "ObjectNumber")
 _TEXT_COLUMNS = ("FileName_", "PathName_", "URL_", "MD5Digest_", "Metadata_")
-_NEWLINE, _COMMA = 10, 44
+_NEWLINE = 10
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -71,7 +71,7 @@ def read_header_line(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def parse_header(line: bytes, path: Path) -> Header:
+def parse_header(line: bytes, path: Path, separator: str = ",") -> Header:
     """Take a header line apart.
 
     Raises
@@ -92,7 +92,8 @@ def parse_header(line: bytes, path: Path) -> Header:
         text = line.removeprefix(_BOM).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line 1, byte {error.start}: not UTF-8 text. Hint: save the file as UTF-8.") from error
-    names = tuple(name.strip() for name in next(csv.reader([text]))) if '"' in text else tuple(text.split(","))
+    fields = next(csv.reader([text], delimiter=separator)) if '"' in text else text.split(separator)
+    names = tuple(name.strip() for name in fields)
     position = {name: i for i, name in enumerate(names)}
     if len(position) < len(names):
         repeated = list(dict.fromkeys(name for name in names if names.count(name) > 1))
@@ -132,7 +133,7 @@ class Lines:
         return f"{self.path}, line {self.line(row):,}"
 
 
-def check_lines(lines: Lines, width: int) -> int:
+def check_lines(lines: Lines, width: int, separator: str = ",") -> int:
     """Count the rows, after making sure that each has ``width`` fields and that none is cut off."""
     data = lines.data
     if not data:
@@ -153,19 +154,35 @@ def check_lines(lines: Lines, width: int) -> int:
         except UnicodeDecodeError as error:
             at = lines.at(data.count(b"\n", 0, error.start))
             raise DataError(f"{at}: not UTF-8 text. Hint: save the file as UTF-8.") from error
-    if b'"' in data or int(np.count_nonzero(buffer == _COMMA)) != rows * (width - 1):
-        _check_fields(lines, width)
+    if b'"' in data:
+        _check_records(lines, width, separator)
+    elif int(np.count_nonzero(buffer == ord(separator))) != rows * (width - 1):
+        _check_fields(lines, width, separator)
     return rows
 
 
-def _check_fields(lines: Lines, width: int) -> None:
-    for row, line in enumerate(lines.data.splitlines()):
-        fields = len(next(csv.reader([line.decode()]), [])) if b'"' in line else line.count(b",") + 1
+def _check_fields(lines: Lines, width: int, separator: str) -> None:
+    for row, line in enumerate(lines.data.split(b"\n")[:-1]):
+        fields = line.count(separator.encode()) + 1 if line.strip() else 0
         if fields != width:
-            raise DataError(
-                f"{lines.at(row)}: {fields if line.strip() else 0:,} fields, but the header has {width:,}. "
-                f"Hint: the file is damaged from here on; export or copy it again."
-            )
+            raise _ragged(lines, row, fields, width)
+
+
+def _check_records(lines: Lines, width: int, separator: str) -> None:
+    """Count the fields of quoted text, where a field may hold separators and line ends."""
+    reader = csv.reader(io.StringIO(lines.data.decode(), newline=""), delimiter=separator)
+    begin = 0
+    for record in reader:
+        if len(record) != width:
+            raise _ragged(lines, begin, len(record), width)
+        begin = reader.line_num
+
+
+def _ragged(lines: Lines, row: int, fields: int, width: int) -> DataError:
+    return DataError(
+        f"{lines.at(row)}: {fields:,} fields, but the header has {width:,}. "
+        f"Hint: the file is damaged from here on; export or copy it again."
+    )
 
 
 def parse_lines(lines: Lines, header: Header, names: Mapping[str, str], types: Mapping[str, Any]) -> pl.DataFrame:
@@ -186,7 +203,8 @@ def parse_lines(lines: Lines, header: Header, names: Mapping[str, str], types: M
                 lines.data, has_header=False, schema=schema, null_values=list(NAN_TEXT), infer_schema=False
             )
         except pl.exceptions.PolarsError as error:
-            _check_fields(lines, len(header.names))
+            if b'"' not in lines.data:
+                _check_fields(lines, len(header.names), ",")
             raise _not_a_number(lines, header, types) or DataError(f"{lines.path}: {error}") from error
     skipped = [names.get(name, name) for name in header.names if name not in types]
     return frame.drop(skipped) if skipped else frame
@@ -228,16 +246,7 @@ def read_text_columns(path: Path, data: bytes, wanted: Sequence[str]) -> tuple[H
     """Read some columns as text, quoted fields and all; for ``Image.csv``, whose fields may hold anything."""
     header = parse_header(data[: data.find(b"\n") + 1 or len(data)], path)
     lines = Lines(path, data[header.size :])
-    if b'"' in lines.data:
-        # A quoted field may hold a line end, so lines cannot be counted; the reader counts fields of records instead.
-        for record in csv.reader(io.StringIO(lines.data.decode(errors="replace"), newline="")):
-            if len(record) != len(header.names):
-                raise DataError(
-                    f"{path}: the record that begins with {listed(record, 2)} has {len(record):,} fields, but the "
-                    f"header has {len(header.names):,}. Hint: the file is damaged; export or copy it again."
-                )
-    else:
-        check_lines(lines, len(header.names))
+    check_lines(lines, len(header.names))
     chosen = [name for name in wanted if name in header.position]
     if not lines.data:
         return header, pl.DataFrame(schema=dict.fromkeys(chosen, pl.String))

@@ -86,8 +86,8 @@ def discover(
 
     Three layouts are understood, from any level down: the Cell Painting Gallery's
     ``analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/{Image,Cells,Cytoplasm,Nuclei}.csv``; one folder
-    with these files; and folders of such folders. Plate, well and site come from ``Image.csv``, else from a folder's name, else
-    from the arguments.
+    with these files; and folders of such folders. Plate, well and site come from ``Image.csv``, else from a folder's
+    name, else from the arguments.
 
     Parameters
     ----------

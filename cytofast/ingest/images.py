@@ -91,10 +91,11 @@ def _read_images(path: Path, compartments: tuple[str, ...], _size: int, _changed
         _first(table, PLATE_COLUMNS).to_list(),
         wells,
         [_plain_number(site) for site in _first(table, SITE_COLUMNS).to_list()],
+        [_row_of(found, row) for row in range(table.height)],
         strict=True,
     )
     return ImageFile(
-        tuple(Image(*image, _row_of(found, row)) for row, image in enumerate(images)),
+        tuple(Image(*image) for image in images),
         digest(data),
         len(data),
         "TableNumber" in table.columns,

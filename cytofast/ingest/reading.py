@@ -15,7 +15,7 @@ from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import Plan, Site
-from cytofast.ingest.csv_text import KEYS, Header, Lines, digest, parse_lines, read_bytes, whole_numbers
+from cytofast.ingest.csv_text import Header, Lines, digest, parse_lines, read_bytes, whole_numbers
 from cytofast.ingest.joining import DuplicateObjectError, Objects, Rows, join_objects
 from cytofast.ingest.line_index import LineIndex, index_lines
 from cytofast.schema import BATCH, IMAGE_NUMBER, OBJECT_NUMBER, PLATE, SITE, TABLE_NUMBER, WELL
@@ -24,6 +24,8 @@ _WHOLE_FILE = 64 << 20
 """Files of one image are read whole up to this size; larger ones are scanned first, whatever they claim to hold."""
 _COPIES = 4
 """The bytes of an image, its parsed columns, and what the parser and the join need besides."""
+
+TABLE = "TableNumber"
 
 Row = dict[str, Any]
 
@@ -139,10 +141,11 @@ def _types(name: str, header: Header, plan: Plan) -> tuple[dict[str, str], dict[
 
 
 def _keys(frame: pl.DataFrame, name: str, lines: Lines, site: Site, plan: Plan) -> Objects:
-    images = whole_numbers(frame["ImageNumber"], lines, "ImageNumber")
+    """Take the keys out of a parsed compartment, after making sure that every row is of this image."""
+    images = whole_numbers(frame.drop_in_place("ImageNumber"), lines, "ImageNumber")
     stray = images != site.image.number
-    if "TableNumber" in frame.columns:
-        stray |= (frame["TableNumber"] != site.image.table).fill_null(value=True).to_numpy()
+    if TABLE in frame.schema:
+        stray |= (frame.drop_in_place(TABLE) != site.image.table).fill_null(value=True).to_numpy()
     if stray.any():
         row = int(np.argmax(stray))
         raise _stray_image(lines.path, lines.line(row), int(images[row]))
@@ -151,7 +154,7 @@ def _keys(frame: pl.DataFrame, name: str, lines: Lines, site: Site, plan: Plan) 
         # No parent is written as 0, or left empty.
         numbers = frame[f"{name}_{column}"].fill_null(0)
         parents[column.removeprefix("Parent_")] = whole_numbers(numbers, lines, column)
-    return Objects(whole_numbers(frame["ObjectNumber"], lines, "ObjectNumber"), parents)
+    return Objects(whole_numbers(frame.drop_in_place("ObjectNumber"), lines, "ObjectNumber"), parents)
 
 
 def _notes(name: str, header: Header, height: int, site: Site) -> list[str]:
@@ -202,7 +205,7 @@ def _row(plan: Plan, site: Site, path: Path, compartment: str) -> Row:
         "site": site.site,
         "table_number": site.table,
         "image_number": site.image.number,
-        "file": path.name if site.folder.name == "." else f"{site.folder.name}/{path.name}",
+        "file": f"{site.folder.name}/{path.name}",
         "compartment": compartment,
     }
 
@@ -254,10 +257,12 @@ def _assemble(
 ) -> pl.DataFrame:
     columns = list(keys)
     for name in plan.export.compartments:
-        frame = frames[name].drop(KEYS, strict=False)
-        frame = frame.cast({f"{name}_{column}": pl.Float32 for column in plan.links.columns.get(name, [])})
+        frame = frames[name]
+        for column in plan.links.columns.get(name, []):
+            place = frame.get_column_index(f"{name}_{column}")
+            frame.replace_column(place, frame.to_series(place).cast(pl.Float32))
         columns += _taken(frame, cells[name]).get_columns()
-    whole = pl.DataFrame(columns)
+    whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
     if whole.columns == schema.names():
         return whole
     lacking = [
