@@ -93,7 +93,7 @@ def parse_header(line: bytes, path: Path, separator: str = ",") -> Header:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line 1, byte {error.start}: not UTF-8 text. Hint: save the file as UTF-8.") from error
     fields = next(csv.reader([text], delimiter=separator)) if '"' in text else text.split(separator)
-    names = tuple(name.strip() for name in fields)
+    names = tuple(fields)
     position = {name: i for i, name in enumerate(names)}
     if len(position) < len(names):
         repeated = list(dict.fromkeys(name for name in names if names.count(name) > 1))

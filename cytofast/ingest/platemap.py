@@ -38,7 +38,8 @@ def read_platemaps(
         files name.
     external
         A table about samples, joined to the platemaps; a column that both have is the key, null matching null.
-        (JUMP's negative controls have no sample name: a join that drops nulls finds none of them.)
+        (JUMP's negative controls have no sample name: a join that drops nulls finds none of them.) ``None``: the table
+        in the Gallery's folder ``external_metadata``, if ``path`` has one with a single table of these samples.
     on
         Key columns of ``external``, where they are not to be guessed.
 
@@ -58,6 +59,8 @@ def read_platemaps(
     """
     source = Path(path)
     table = _from_folder(source, plates) if source.is_dir() else _with_plates(_one_map(source), plates, source)
+    if external is None and source.is_dir():
+        external = _external_beside(source, table)
     if external is not None:
         table = _joined(table, Path(external), as_columns(on), source)
     first = [name for name in (BATCH, PLATE, WELL) if name in table.columns]
@@ -208,6 +211,15 @@ def _map_file(barcodes: Path, name: str, plate: str) -> Path:
     )
 
 
+def _external_beside(folder: Path, table: pl.DataFrame) -> Path | None:
+    """Find the one table in ``external_metadata/`` that shares one column with the platemaps."""
+    found = [path for path in sorted(folder.rglob("external_metadata/*")) if path.name.lower().endswith(_ENDINGS)]
+    if len(found) != 1:
+        return None
+    shared = [name for name in read_metadata_table(found[0]).columns if name in table.columns]
+    return found[0] if len(shared) == 1 else None
+
+
 def _joined(table: pl.DataFrame, path: Path, on: list[str], source: Path) -> pl.DataFrame:
     """Add a table about samples; every well stays."""
     other = read_metadata_table(path)
@@ -232,6 +244,7 @@ def _joined(table: pl.DataFrame, path: Path, on: list[str], source: Path) -> pl.
     if table.join(other, on=keys, how="semi").is_empty():
         raise DataError(
             f"{path}: none of its {' and '.join(keys)} ({listed(other[keys[0]].drop_nulls())}) is in {source} "
-            f"({listed(table[keys[0]].drop_nulls().unique(maintain_order=True))}). Hint: is this the table of these samples?"
+            f"({listed(table[keys[0]].drop_nulls().unique(maintain_order=True))}). "
+            f"Hint: is this the table of these samples?"
         )
     return table.join(other, on=keys, how="left", nulls_equal=True, maintain_order="left")

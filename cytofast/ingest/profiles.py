@@ -109,16 +109,13 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
     if not lines.data.strip():
         raise DataError(f"{path}: a header but no rows.")
     check_lines(lines, len(header.names), separator)
-    text = {name: pl.String() for name in (PLATE, WELL) if name in header.position}
     try:
         table = pl.read_csv(
-            lines.data,
-            has_header=False,
-            new_columns=list(header.names),
+            data,
             separator=separator,
             null_values=list(MISSING_TEXT),
             infer_schema_length=None,
-            schema_overrides={f"column_{header.position[name] + 1}": kind for name, kind in text.items()},
+            schema_overrides={name: pl.String for name in (PLATE, WELL) if name in header.position},
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a readable table ({_first_line(error)}).") from error
