@@ -105,7 +105,9 @@ def reference_mask(metadata: pl.DataFrame, reference: Reference, where: str) -> 
     except pl.exceptions.PolarsError as error:
         raise SchemaError(f"{where}: reference {str(reference)!r} cannot be evaluated: {error}") from error
     if answer.dtype != pl.Boolean:
-        raise RecipeError(f"{where}: reference {str(reference)!r} must be true or false for each row, not {answer.dtype}")
+        raise RecipeError(
+            f"{where}: reference {str(reference)!r} must be true or false for each row, not {answer.dtype}"
+        )
     if answer.len() != metadata.height:
         raise RecipeError(f"{where}: reference {str(reference)!r} must give one answer for each row")
     return answer.fill_null(value=False).to_numpy()
@@ -133,18 +135,21 @@ def group_rows(metadata: pl.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.in
 
 def to_matrix(frame: pl.DataFrame, features: Sequence[str]) -> FloatMatrix:
     """``float[n_rows, n_features]`` in Fortran order: float32 if every column is, else float64; missing is NaN."""
-    single = all(frame.schema[name] == pl.Float32 for name in features)
-    dtype = pl.Float32 if single else pl.Float64
+    schema = frame.schema  # made anew at each access: slow for thousands of columns
+    dtype = pl.Float32 if all(schema[name] == pl.Float32 for name in features) else pl.Float64
     if not features:
         return np.empty((frame.height, 0), dtype=np.float32, order="F")
-    chosen = frame.select(pl.col(name).cast(dtype) if frame.schema[name] != dtype else pl.col(name) for name in features)
-    matrix = chosen.to_numpy(order="fortran")
+    chosen = frame.select(features)
+    wrong = [name for name in features if schema[name] != dtype]
+    matrix = (chosen.with_columns(pl.col(wrong).cast(dtype)) if wrong else chosen).to_numpy(order="fortran")
     # A single column comes back without an order of its own; a zero-copy view must not be written to.
     matrix = np.asfortranarray(matrix.reshape(frame.height, len(features)))
     return matrix  # noqa: RET504
 
 
-def to_block(frame: pl.DataFrame, features: Sequence[str], by: Sequence[str] = (), mask: NDArray[np.bool_] | None = None) -> Block:
+def to_block(
+    frame: pl.DataFrame, features: Sequence[str], by: Sequence[str] = (), mask: NDArray[np.bool_] | None = None
+) -> Block:
     """Enter: rows and columns of a frame as a :class:`Block`; rows outside ``mask`` belong to no group."""
     codes, keys = group_rows(frame, by)
     if mask is not None:
@@ -155,9 +160,12 @@ def to_block(frame: pl.DataFrame, features: Sequence[str], by: Sequence[str] = (
 def to_frame(values: NDArray[Any], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Leave: a matrix ``[n_rows, n_features]`` as a frame with these names and types, NaN as null."""
     columns = np.ascontiguousarray(values.T)
-    return pl.DataFrame(
-        [pl.Series(name, column).fill_nan(None).cast(dtype) for (name, dtype), column in zip(dtypes.items(), columns, strict=True)]
-    )
+    frame = pl.DataFrame(dict(zip(dtypes, columns, strict=True)))
+    if columns.dtype.kind == "f":
+        holed = [name for name, hole in zip(dtypes, np.isnan(columns).any(axis=1), strict=True) if hole]
+        frame = frame.with_columns(pl.col(holed).fill_nan(None))
+    own = frame.schema
+    return frame.cast({name: dtype for name, dtype in dtypes.items() if own[name] != dtype})
 
 
 def float_type(dtype: pl.DataType) -> pl.DataType:
@@ -175,7 +183,9 @@ def _itemsize(schema: pl.Schema, features: Sequence[str]) -> int:
     return 4 if all(schema[name] == pl.Float32 for name in features) else 8
 
 
-def column_blocks(profiles: pl.DataFrame | pl.LazyFrame, keys: Sequence[str], features: Sequence[str]) -> Iterator[tuple[pl.DataFrame, list[str]]]:
+def column_blocks(
+    profiles: pl.DataFrame | pl.LazyFrame, keys: Sequence[str], features: Sequence[str]
+) -> Iterator[tuple[pl.DataFrame, list[str]]]:
     """All rows, some features at a time: yields ``(frame of keys and a block of features, those features)``.
 
     The keys come along with every block, because a lazy query may give its rows in another order each time it is run.
@@ -215,7 +225,9 @@ def require_rows(profiles: pl.DataFrame | pl.LazyFrame, where: str) -> None:
     """Raise a :class:`DataError` if a table has no rows."""
     empty = profiles.height == 0 if isinstance(profiles, pl.DataFrame) else profiles.head(1).collect().height == 0
     if empty:
-        raise DataError(f"{where}: the table has columns but no rows. Hint: was the export or the filter before it complete?")
+        raise DataError(
+            f"{where}: the table has columns but no rows. Hint: was the export or the filter before it complete?"
+        )
 
 
 def require_unique(frame: pl.DataFrame, columns: Sequence[str], where: str) -> None:
@@ -223,4 +235,6 @@ def require_unique(frame: pl.DataFrame, columns: Sequence[str], where: str) -> N
     doubled = frame.select(columns).filter(frame.select(columns).is_duplicated()).unique(maintain_order=True)
     if doubled.height:
         shown = listed([" ".join(str(v) for v in row) for row in doubled.head(5).rows()])
-        raise DataError(f"{where}: {doubled.height:,} keys {'/'.join(columns)} stand more than once, for example {shown}.")
+        raise DataError(
+            f"{where}: {doubled.height:,} keys {'/'.join(columns)} stand more than once, for example {shown}."
+        )

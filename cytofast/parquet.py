@@ -15,6 +15,7 @@ from typing import Self
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars import selectors
 
 from cytofast import resources
 from cytofast.errors import StoreError
@@ -28,7 +29,7 @@ _PAGE_BYTES = 1 << 30
 def row_group_rows(schema: pl.Schema) -> int:
     """Rows of a row group: the same for every caller unless the memory budget is very small."""
     width = sum(8 if dtype in (pl.Float64, pl.Int64, pl.String) else 4 for dtype in schema.dtypes())
-    room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 4)
+    room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 6)
     return max(1024, room // max(1, width))
 
 
@@ -105,11 +106,15 @@ class ProfileWriter:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None and self.schema is not None:
                 if self._waiting or self.rows == 0:
-                    self._flush(pl.concat(self._waiting, rechunk=False) if self._waiting else pl.DataFrame(schema=self.schema))
+                    self._flush(
+                        pl.concat(self._waiting, rechunk=False) if self._waiting else pl.DataFrame(schema=self.schema)
+                    )
                 self._close()
         finally:
             self._abandon()
@@ -138,10 +143,14 @@ class ProfileWriter:
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     """As Arrow, with missing features as null: SQL engines and Polars skip null, but take NaN for the largest value."""
-    floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
-    table = frame.with_columns(frame[name].fill_nan(None) for name in floats).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return table.cast(pa.schema([pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in table.schema]))
+    table = frame.with_columns(selectors.float().fill_nan(None)).to_arrow(compat_level=pl.CompatLevel.oldest())
+    return table.cast(
+        pa.schema([pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in table.schema])
+    )
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path}: cannot be written ({error.strerror or error}). Nothing was left half written. Hint: is the disk full, or is writing not allowed?")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StoreError(
+        f"{path}: cannot be written ({reason}). Nothing was left half written. Hint: is the disk full, or is writing not allowed?"
+    )

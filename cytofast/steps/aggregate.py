@@ -16,7 +16,17 @@ from cytofast.blocks import Block, Profiles, column_blocks, float_type, group_ro
 from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians
-from cytofast.schema import KEYS, OBJECT_COUNT, PLATE, WELL, Features, as_columns, is_metadata, require_columns, resolve_features
+from cytofast.schema import (
+    KEYS,
+    OBJECT_COUNT,
+    PLATE,
+    WELL,
+    Features,
+    as_columns,
+    is_metadata,
+    require_columns,
+    resolve_features,
+)
 from cytofast.steps.step import Scope, Step, as_given
 
 Statistic = Literal["median", "mean", "std", "mad", "count"]
@@ -88,7 +98,11 @@ class Aggregate(Step):
         chosen = {*features, *by}
         others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]
         if others:
-            warnings.warn(f"Aggregate: {len(others)} columns are neither metadata nor features and are left out: {listed(others)}.", ProfileWarning, stacklevel=3)
+            warnings.warn(
+                f"Aggregate: {len(others)} columns are neither metadata nor features and are left out: {listed(others)}.",
+                ProfileWarning,
+                stacklevel=3,
+            )
         kept = [name for name in schema.names() if is_metadata(name) and name not in {*chosen, *KEYS, OBJECT_COUNT}]
         head = _groups(profiles, by, kept)
         parts = []

@@ -60,12 +60,20 @@ class Annotate(Step):
     def table(self) -> pl.DataFrame:
         """The annotation, one row a key, its columns prefixed and its wells normalized."""
         if self.platemap is None:
-            raise RecipeError("Annotate: no platemap. Hint: give a file or a frame; only a run over a store knows the platemaps given at ingest.")
-        table = prefixed(self.platemap) if isinstance(self.platemap, pl.DataFrame) else read_metadata_table(Path(self.platemap))
+            raise RecipeError(
+                "Annotate: no platemap. Hint: give a file or a frame; only a run over a store knows the platemaps given at ingest."
+            )
+        table = (
+            prefixed(self.platemap)
+            if isinstance(self.platemap, pl.DataFrame)
+            else read_metadata_table(Path(self.platemap))
+        )
         if self.on is None:
             table = name_plates_and_wells(table, self._where)
             if WELL not in table.columns:
-                raise SchemaError.missing_columns([WELL], table.columns, f"{self._where} has no column of wells; give on=")
+                raise SchemaError.missing_columns(
+                    [WELL], table.columns, f"{self._where} has no column of wells; give on="
+                )
         else:
             require_columns(table.schema, as_columns(self.on), self._where)
         if WELL in self._keys(table):
@@ -122,9 +130,15 @@ class Annotate(Step):
         table = self.table
         if clashes:
             table = self._without_clashes(lazy, keys, clashes)
-        marked = lazy.with_columns(_key(name, schema[name], table.schema[name]).alias(f"{name} to join") for name in keys)
+        theirs = table.schema
+        marked = lazy.with_columns(_key(name, schema[name], theirs[name]).alias(f"{name} to join") for name in keys)
         joined = marked.join(
-            table.lazy(), left_on=[f"{name} to join" for name in keys], right_on=keys, how="left", nulls_equal=True, maintain_order="left"
+            table.lazy(),
+            left_on=[f"{name} to join" for name in keys],
+            right_on=keys,
+            how="left",
+            nulls_equal=True,
+            maintain_order="left",
         ).drop(f"{name} to join" for name in keys)
         # Metadata first, features after, each in the order it had.
         names = list(dict.fromkeys([*schema.names(), *(name for name in table.columns if name not in keys)]))
@@ -135,8 +149,12 @@ class Annotate(Step):
     def _without_clashes(self, profiles: pl.LazyFrame, keys: list[str], clashes: list[str]) -> pl.DataFrame:
         """Drop from the annotation what the profiles have already; rename or refuse what differs."""
         present = profiles.select([*keys, *clashes]).unique().collect()
-        both = _comparable(present, keys, self.table).join(self.table, on=keys, how="inner", nulls_equal=True, suffix=" theirs")
-        different = [n for n in clashes if not both[n].cast(pl.String).eq_missing(both[f"{n} theirs"].cast(pl.String)).all()]
+        both = _comparable(present, keys, self.table).join(
+            self.table, on=keys, how="inner", nulls_equal=True, suffix=" theirs"
+        )
+        different = [
+            n for n in clashes if not both[n].cast(pl.String).eq_missing(both[f"{n} theirs"].cast(pl.String)).all()
+        ]
         if different and not self.suffix:
             raise SchemaError(
                 f"{self._where} and the profiles both have {listed(different)}, with different content. "
@@ -151,7 +169,9 @@ class Annotate(Step):
         for status in ("only in profiles", "only in annotation"):
             rows = fit.filter(fit["status"] == status).select(keys)
             if rows.height:
-                lines.append(f"{rows.height:,} {'/'.join(keys)} {status} ({listed(['/'.join(map(str, row)) for row in rows.head(4).rows()], 3)})")
+                lines.append(
+                    f"{rows.height:,} {'/'.join(keys)} {status} ({listed(['/'.join(map(str, row)) for row in rows.head(4).rows()], 3)})"
+                )
         if lines:
             warnings.warn(f"{self._where}: {'; '.join(lines)}. Nothing was dropped.", ProfileWarning, stacklevel=4)
 

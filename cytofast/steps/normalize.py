@@ -96,7 +96,9 @@ class _CentreAndScale(Step):
         if self.zero_scale == "error":
             flat = fit.filter(fit["status"] != "ok")
             if flat.height:
-                raise DataError(f"{where}: {flat.height:,} of {fit.height:,} spreads are zero or undefined: {_examples(flat, self.by)}.")
+                raise DataError(
+                    f"{where}: {flat.height:,} of {fit.height:,} spreads are zero or undefined: {_examples(flat, self.by)}."
+                )
         return fit
 
     def _fit_block(self, frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
@@ -110,7 +112,8 @@ class _CentreAndScale(Step):
         columns, bounds = block.by_group()
         centre, spread = self._measure(columns, bounds)
         counts = grouped_counts(columns, bounds)
-        resolution = np.array([_RESOLUTION_STEPS * _EPSILON[float_type(frame.schema[name])] for name in features])
+        schema = frame.schema
+        resolution = np.array([_RESOLUTION_STEPS * _EPSILON[float_type(schema[name])] for name in features])
         with np.errstate(invalid="ignore"):
             flat = ~(spread > resolution * np.abs(centre)) | ~np.isfinite(spread)
         flat &= counts > 0
@@ -174,7 +177,9 @@ def _examples(flat: pl.DataFrame, by: str | Sequence[str] | None) -> str:
     return listed(["/".join(str(value) for value in row) for row in flat.select(columns).head(4).rows()], 3)
 
 
-def _require_reference(every: pl.DataFrame | None, chosen: pl.DataFrame, by: list[str], reference: Reference, where: str) -> None:
+def _require_reference(
+    every: pl.DataFrame | None, chosen: pl.DataFrame, by: list[str], reference: Reference, where: str
+) -> None:
     """Each group must have reference rows; otherwise name those that have none."""
     hint = f"Hint: is the reference {str(reference)!r} right, and are the profiles annotated?"
     if every is None:
@@ -184,7 +189,9 @@ def _require_reference(every: pl.DataFrame | None, chosen: pl.DataFrame, by: lis
     lacking = every.join(chosen.select(by).unique(), on=by, how="anti", nulls_equal=True)
     if lacking.height:
         groups = listed(["/".join(str(value) for value in row) for row in lacking.rows()])
-        raise DataError(f"{where}: {lacking.height} of {every.height} groups {'/'.join(by)} have no reference row: {groups}. {hint}")
+        raise DataError(
+            f"{where}: {lacking.height} of {every.height} groups {'/'.join(by)} have no reference row: {groups}. {hint}"
+        )
 
 
 def _as_matrices(fit: pl.DataFrame, by: list[str], names: list[str]) -> tuple[pl.DataFrame, Doubles, Doubles]:
@@ -199,20 +206,31 @@ def _as_matrices(fit: pl.DataFrame, by: list[str], names: list[str]) -> tuple[pl
 
 
 def _apply_frame(
-    frame: pl.DataFrame, by: list[str], names: list[str], keys: pl.DataFrame, centres: Doubles, scales: Doubles, where: str
+    frame: pl.DataFrame,
+    by: list[str],
+    names: list[str],
+    keys: pl.DataFrame,
+    centres: Doubles,
+    scales: Doubles,
+    where: str,
 ) -> pl.DataFrame:
     if by:
         codes, present = group_rows(frame, by)
-        found = present.join(keys.with_row_index("fit row"), on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
+        found = present.join(
+            keys.with_row_index("fit row"), on=by, how="left", nulls_equal=True, maintain_order="left"
+        )["fit row"]
         if found.null_count():
             unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
-            raise DataError(f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None.")
+            raise DataError(
+                f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None."
+            )
         codes = found.to_numpy().astype(np.int64)[codes]
     else:
         codes = np.zeros(frame.height, dtype=np.int64)
+    schema = frame.schema
     of_type: dict[pl.DataType, list[int]] = {}
     for index, name in enumerate(names):
-        of_type.setdefault(float_type(frame.schema[name]), []).append(index)
+        of_type.setdefault(float_type(schema[name]), []).append(index)
     for dtype, positions in of_type.items():
         chosen = [names[i] for i in positions]
         values = to_matrix(frame, chosen)

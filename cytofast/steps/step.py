@@ -102,7 +102,9 @@ class Step:
         for key in parameters:
             if key not in known:
                 raise RecipeError(f"{where}: {RecipeError.unknown(f'key of step {cls.name!r}', key, known)}")
-        missing = [k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING and k not in parameters]
+        missing = [
+            k for k, f in known.items() if f.default is MISSING and f.default_factory is MISSING and k not in parameters
+        ]
         if missing:
             raise RecipeError(f"{where}: step {cls.name!r} needs {', '.join(missing)}")
         try:

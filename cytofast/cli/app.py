@@ -1,0 +1,52 @@
+"""``cytofast``: parse the command line, call one function, turn errors into exit statuses.
+
+0: done. 1: your data (a file, a table, a store). 2: your command (an option, a recipe).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from cytofast.cli import step_commands, store_commands
+from cytofast.cli.render import say
+from cytofast.errors import CytofastError, ProfileWarning, RecipeError
+
+app = typer.Typer(
+    name="cytofast",
+    help="Cell Painting profiles on one machine: out of core, exact, fast.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+store_commands.register(app)
+step_commands.register(app)
+
+
+def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    if issubclass(category, ProfileWarning):
+        say(f"note: {message}")
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    warnings.simplefilter("always", ProfileWarning)
+    warnings.showwarning = _note
+    try:
+        app()
+    except RecipeError as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except CytofastError as error:
+        say(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is kept, run the same command again to go on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,166 @@
+"""Commands over a store: demo, ingest, run, describe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from cytofast import resources
+from cytofast.cli.render import Format, out, progress_bar, say, show, show_json
+
+Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="The profile store.")]
+Memory = Annotated[
+    str | None, typer.Option(help="Peak memory to stay under, such as 2GB. Default: a quarter of the machine's.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: every core.")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to put it.")] = Path("cytofast-demo"),
+    memory: Memory = None,
+    threads: Threads = None,
+) -> None:
+    """Make a small experiment, ingest it, and run the default recipe.
+
+    Two plates of 384 wells as CellProfiler CSV folders, with planted effects. Run it again to see what resuming looks like.
+
+    [bold]Example:[/bold] cytofast demo my-demo
+    """
+    from cytofast.ingest.example import write_example
+    from cytofast.recipe.run import run
+    from cytofast.store.profile_store import open_store
+
+    experiment, store_path = folder / "experiment", folder / "store"
+    say(f"making an experiment in {experiment}")
+    write_example(experiment)
+    store = open_store(store_path, create=True)
+    with resources.limits(memory, threads):
+        say(f"ingesting it into {store_path}")
+        with progress_bar("plates") as advance:
+            store.ingest(experiment / "analysis", platemap=experiment / "metadata", progress=advance)
+        say("running the default recipe: wells, then profiles")
+        with progress_bar("plates") as advance:
+            summary = run("default", store, progress=advance)
+    show(summary)
+    out.print(
+        f"\nThe store is {store_path}. Try next:\n"
+        f"  cytofast describe {store_path}\n"
+        f"  cytofast run single_cells --store {store_path}\n"
+        f"  python -c \"import cytofast; print(cytofast.open_store('{store_path}').scan('profiles').collect())\"",
+        markup=False,
+    )
+
+
+def ingest(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder with CellProfiler output, at any level.")],
+    store: Store,
+    platemap: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE_OR_DIR",
+            help="A platemap, a table of plates and wells, or a folder with barcode_platemap.csv.",
+        ),
+    ] = None,
+    external: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More metadata, joined to the platemap by a shared column.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Name of the batch, where the folders do not tell it.")] = None,
+    plate: Annotated[
+        str | None, typer.Option(help="Name of the plate, where neither files nor folders tell it.")
+    ] = None,
+    compartment: Annotated[
+        list[str] | None, typer.Option(help="A compartment to join; repeat it. Default: Cells, Cytoplasm, Nuclei.")
+    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Read CellProfiler CSV folders into a store, and say what became of every row.
+
+    [bold]Example:[/bold] cytofast ingest analysis/ --store my-store --platemap metadata/platemaps/2020_11_04_CPJUMP1
+    """
+    from cytofast.store.profile_store import open_store
+
+    opened = open_store(store, create=True)
+    with resources.limits(memory, threads), progress_bar("plates") as advance:
+        summary = opened.ingest(
+            source,
+            platemap=platemap,
+            external=external,
+            batch=batch,
+            plate=plate,
+            compartments=tuple(compartment) if compartment else None,
+            progress=advance,
+        )
+    if as_json:
+        show(summary, Format.JSON)
+    else:
+        _show_audit(summary)
+
+
+def _show_audit(summary: pl.DataFrame) -> None:
+    """Rows read, joined and left over by compartment, then every note."""
+    counts = summary.select("plate", "compartment", "images", "rows_read", "rows_joined", "orphans", "columns_missing")
+    show(counts.rename({"rows_read": "read", "rows_joined": "joined", "columns_missing": "columns missing"}))
+    for row in summary.select("plate", "compartment", "notes").rows():
+        for note in row[2]:
+            out.print(f"{row[0]}, {row[1]}: {note}", markup=False)
+
+
+def run_recipe(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a shipped recipe: default, single_cells."),
+    ],
+    store: Store,
+    memory: Memory = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run a recipe over a store, plate by plate; what is done already is skipped.
+
+    [bold]Example:[/bold] cytofast run default --store my-store --memory 2GB
+    """
+    from cytofast.recipe.run import run
+
+    with progress_bar("plates") as advance:
+        summary = run(recipe, store, memory=memory, threads=threads, progress=advance)
+    show(summary, Format.JSON if as_json else Format.TABLE)
+
+
+def describe(
+    store: Annotated[Path, typer.Argument(metavar="DIR", help="The profile store.")],
+    as_json: Json = False,
+) -> None:
+    """Say what is in a store: levels, rows, features, plates, and what ingest set aside.
+
+    [bold]Example:[/bold] cytofast describe my-store --json
+    """
+    from cytofast.store.profile_store import open_store
+
+    opened = open_store(store)
+    content = opened.describe()
+    if as_json:
+        show_json(content)
+        return
+    levels = [{"level": name, **level} for name, level in content["levels"].items()]
+    if not levels:
+        say(f"{store} is an empty store; ingest a CellProfiler folder into it")
+        return
+    show(pl.DataFrame(levels), title=f"{store} (format {content['format_version']})")
+    summary = opened.audit_summary()
+    if summary is not None:
+        out.print("\nWhat ingest read:")
+        _show_audit(summary)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.command("demo")(demo)
+    app.command("ingest")(ingest)
+    app.command("run")(run_recipe)
+    app.command("describe")(describe)

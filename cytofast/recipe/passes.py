@@ -1,0 +1,176 @@
+"""How steps pass over one plate: a block of columns at a time down to wells, or twice by rows where rows stay cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import polars as pl
+
+from cytofast import resources
+from cytofast.blocks import block_width
+from cytofast.errors import RecipeError, StoreError
+from cytofast.schema import is_metadata, resolve_features
+from cytofast.steps.step import Scope, Step
+from cytofast.store.profile_store import Partition
+
+Advance = Callable[[int, int], None]
+"""Called with blocks done and blocks in all."""
+
+_COPIES_IN_MEMORY = 8
+
+
+@dataclass
+class Passed:
+    """What came out of a plate: the fits, one a step, and the frames to write."""
+
+    fits: list[pl.DataFrame]
+    frames: Iterator[pl.DataFrame]
+
+
+def pass_over(
+    partition: Partition, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], advance: Advance
+) -> Passed:
+    """Apply steps to one plate inside the memory budget.
+
+    Parameters
+    ----------
+    partition
+        The plate.
+    steps
+        What to apply, in order.
+    known
+        A fit learned beforehand from all plates, or ``None`` where the step learns from this plate.
+    """
+    reducer = next((i for i, step in enumerate(steps) if step.reduces), None)
+    fits: list[pl.DataFrame] = []
+    if _fits_in_memory(partition):
+        frame = _chain(partition.lazy().collect(), steps, known, fits)
+        advance(1, 1)
+        return Passed(fits, iter([frame]))
+    if reducer is not None:
+        frame = _by_blocks(partition, steps[: reducer + 1], known, fits, advance)
+        frame = _chain(frame, steps[reducer + 1 :], known[reducer + 1 :], fits)
+        return Passed(fits, iter([frame]))
+    fits = _fits_by_blocks(partition, steps, known, advance)
+    return Passed(fits, _chunks(partition, steps, fits))
+
+
+def _fits_in_memory(partition: Partition) -> bool:
+    schema = partition.lazy().collect_schema()
+    return partition.manifest.rows * len(schema) * 4 * _COPIES_IN_MEMORY <= resources.current().working_bytes
+
+
+def _chain(
+    frame: pl.DataFrame, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], fits: list[pl.DataFrame]
+) -> pl.DataFrame:
+    for step, given in zip(steps, known, strict=True):
+        fit = step.fit(frame) if given is None else given
+        fits.append(fit)
+        frame = step.apply(frame, fit)
+    return frame
+
+
+def _chunks(partition: Partition, steps: Sequence[Step], fits: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    for chunk in partition.chunks():
+        frame = chunk
+        for step, fit in zip(steps, fits, strict=True):
+            frame = step.apply(frame, fit)
+        yield frame
+
+
+def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, list[Step], list[list[str]]]:
+    """Metadata with leading annotations applied, steps with their features spelled out, and the blocks of features."""
+    lazy = partition.lazy()
+    schema = lazy.collect_schema()
+    for step in steps:
+        if not step.separable or step.scope not in {Scope.ROW, Scope.PLATE}:
+            raise RecipeError(
+                f"step {step.name!r} looks at features or plates together and this table is too large for it in memory. "
+                "Hint: aggregate first, or save the level before it."
+            )
+    spelled: list[Step] = []
+    wanted: dict[str, None] = {}
+    for step in steps:
+        if "features" in {field.name for field in fields(step)}:
+            names = resolve_features(schema, step.features, f"step {step.name!r}")  # type: ignore[attr-defined]
+            wanted.update(dict.fromkeys(names))
+            spelled.append(_with_features(step, names))
+        else:
+            spelled.append(step)
+    metadata = lazy.select(name for name in schema.names() if is_metadata(name)).collect()
+    universe = list(wanted)
+    width = block_width(partition.manifest.rows, 4, len(universe))
+    return metadata, spelled, [universe[i : i + width] for i in range(0, len(universe), width)]
+
+
+def _with_features(step: Step, features: list[str]) -> Step:
+    changed: dict[str, Any] = {"features": features}
+    return replace(step, **changed)
+
+
+def _walk(
+    partition: Partition, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], advance: Advance
+) -> Iterator[tuple[pl.DataFrame, list[pl.DataFrame]]]:
+    """For each block of features, the frame after all steps and what each step learned from it."""
+    metadata, spelled, blocks = _blocks(partition, steps)
+    first: list[pl.DataFrame | None] = list(known)
+    for number, block in enumerate(blocks):
+        frame = metadata.hstack(partition.lazy().select(block).collect())
+        if frame.height != partition.manifest.rows:
+            raise StoreError(
+                f"{partition.path}: {frame.height:,} rows, but its manifest says {partition.manifest.rows:,}"
+            )
+        fits: list[pl.DataFrame] = []
+        for index, step in enumerate(spelled):
+            named = getattr(step, "features", None)
+            if named is not None:
+                mine = [name for name in block if name in set(named)]
+                if not mine:
+                    if step.reduces:
+                        raise RecipeError(f"step {step.name!r} leaves out features that a step before it names")
+                    fits.append(pl.DataFrame())
+                    continue
+                step = _with_features(step, mine)  # noqa: PLW2901  (the same step, fewer features)
+            given = first[index]
+            fit = step.fit(frame) if given is None else given
+            if step.scope == Scope.ROW:
+                first[index] = fit
+            fits.append(fit if named is not None or number == 0 else pl.DataFrame())
+            frame = step.apply(frame, fit)
+        advance(number + 1, len(blocks))
+        yield frame, fits
+
+
+def _merged(steps: Sequence[Step], learned: Sequence[Sequence[pl.DataFrame]]) -> list[pl.DataFrame]:
+    return [step.merge([fits[index] for fits in learned]) for index, step in enumerate(steps)]
+
+
+def _by_blocks(
+    partition: Partition,
+    steps: Sequence[Step],
+    known: Sequence[pl.DataFrame | None],
+    fits: list[pl.DataFrame],
+    advance: Advance,
+) -> pl.DataFrame:
+    parts: list[pl.DataFrame] = []
+    learned = []
+    for frame, found in _walk(partition, steps, known[: len(steps)], advance):
+        learned.append(found)
+        keys = [name for name in frame.columns if is_metadata(name)]
+        if parts and not frame.select(keys).equals(parts[0].select(keys), null_equal=True):
+            raise StoreError(f"{partition.path}: the groups differ between blocks of columns")
+        parts.append(frame if not parts else frame.drop(keys))
+    fits.extend(_merged(steps, learned))
+    return pl.concat(parts, how="horizontal")
+
+
+def _fits_by_blocks(
+    partition: Partition, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], advance: Advance
+) -> list[pl.DataFrame]:
+    if all(given is not None for given in known):
+        return [given for given in known if given is not None]
+    learned = [found for _, found in _walk(partition, steps, known, advance)]
+    merged = _merged(steps, learned)
+    return [fit if given is None else given for fit, given in zip(merged, known, strict=True)]

@@ -1,0 +1,294 @@
+"""Run a recipe over a store, plate by plate; what is done already with the same inputs is skipped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cytofast import resources
+from cytofast.errors import CytofastError, ProfileWarning, StoreError, listed
+from cytofast.recipe.passes import pass_over
+from cytofast.recipe.recipe import Recipe, fingerprint
+from cytofast.schema import BATCH, PLATE, WELL
+from cytofast.steps.annotate import Annotate
+from cytofast.steps.step import Scope, Step
+from cytofast.store.layout import EVERY_PLATE, PlateName
+from cytofast.store.manifest import Manifest, digest_of, library_versions
+from cytofast.store.profile_store import Partition, ProfileStore, open_store
+
+Progress = Callable[[str, float, int], None]
+"""Called with what is being done, how many plates of the level are finished (with fractions), and how many there are."""
+
+_SETTLED = {"ok", "matched", "only in annotation"}
+
+
+def _quiet(what: str, done: float, total: int) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One level of a run: what it is made of, and how."""
+
+    store: ProfileStore
+    name: str
+    source: str
+    steps: tuple[Step, ...]
+
+    def across_plates(self) -> bool:
+        """Whether a step learns from all plates at once."""
+        return any(step.scope not in {Scope.ROW, Scope.PLATE} for step in self.steps)
+
+    def for_plate(self, partition: Partition) -> tuple[Step, ...]:
+        """The steps, with the platemap of this plate where a step asks for the store's own."""
+        return tuple(
+            _with_platemap(step, self.store, [partition.name], f"plate {partition.name}") for step in self.steps
+        )
+
+    def key(self, steps: Sequence[Step], inputs: dict[str, str]) -> str:
+        """What the result depends on."""
+        return digest_of(
+            {
+                "inputs": inputs,
+                "steps": [fingerprint(step) for step in steps],
+                "cytofast": library_versions()["cytofast"],
+            }
+        )
+
+
+def _with_platemap(step: Step, store: ProfileStore, names: list[PlateName], what: str) -> Step:
+    if not isinstance(step, Annotate) or step.platemap is not None:
+        return step
+    table = store.annotations(names)
+    if table is None:
+        raise StoreError(
+            f"{what} has no platemap in this store, and the recipe's annotate step names none. "
+            "Hint: run `cytofast ingest` again with --platemap (cells are not read again), or give platemap = in the recipe."
+        )
+    return replace(step, platemap=table, on=[BATCH, PLATE, WELL])
+
+
+def run(
+    recipe: Recipe | str | Path,
+    store: ProfileStore | str | Path,
+    *,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    progress: Progress = _quiet,
+) -> pl.DataFrame:
+    """Make the levels of a recipe from what is in a store.
+
+    Works plate by plate inside the memory budget and writes each partition whole. Killed at any moment and run again, it
+    leaves the same bytes as an undisturbed run; partitions with the same inputs, parameters and version are skipped.
+
+    Parameters
+    ----------
+    recipe
+        A :class:`Recipe`, a TOML file, or the name of a shipped recipe (``"default"``).
+    store
+        A store or its path.
+    memory, threads
+        Limits, such as ``"2GB"``; by default a quarter of the machine's memory and all its cores.
+    progress
+        Called as work goes on.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row a partition: ``level, batch, plate, rows, features, outcome`` (``written`` or ``unchanged``) and ``notes``
+        (what was undefined or unmatched, counted).
+
+    Raises
+    ------
+    StoreError
+        The source level is not in the store, or a plate cannot be written.
+    DataError, SchemaError, RecipeError
+        A step cannot be applied; the message names the plate.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    opened = store if isinstance(store, ProfileStore) else open_store(store)
+    rows: list[dict[str, Any]] = []
+    with resources.limits(memory, threads), opened.writing(), warnings.catch_warnings():
+        # What a step would warn of is in its fit, which is saved and summed up in the notes.
+        warnings.simplefilter("ignore", ProfileWarning)
+        source = chosen.source
+        for name, steps in chosen.levels.items():
+            level = _Level(opened, name, source, tuple(steps))
+            rows.extend(_run_level(level, progress))
+            source = name
+    return pl.DataFrame(rows, schema_overrides={"rows": pl.Int64, "features": pl.Int64})
+
+
+def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
+    partitions = level.store.partitions(level.source)
+    if not partitions:
+        present = level.store.levels()
+        raise StoreError(
+            f"{level.store.path}: the recipe starts from level {level.source!r}, which is not in the store. "
+            f"Hint: {f'it has {listed(present)}' if present else 'ingest a CellProfiler folder first'}."
+        )
+    if any(step.reduces for step in level.steps) and level.across_plates():
+        return [_run_together(level, partitions, progress)]
+    shared = {}
+    if level.across_plates():
+        shared = {
+            "every plate": digest_of(
+                {f"{level.source}/{partition.name}": partition.manifest.key for partition in partitions}
+            )
+        }
+    jobs = [_job(level, partition, shared) for partition in partitions]
+    known: list[pl.DataFrame | None] = [None] * len(level.steps)
+    if level.across_plates() and any(job.present is None for job in jobs):
+        known = _learn_across(level, partitions, progress)
+    rows = []
+    for number, job in enumerate(jobs):
+        what = f"{level.name} {job.partition.name}"
+        progress(what, number, len(jobs))
+        rows.append(_run_plate(level, job, known, lambda part, n=number, w=what: progress(w, n + part, len(jobs))))
+        progress(what, number + 1, len(jobs))
+    return rows
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One plate of a level: its input, its steps, what the result depends on, and the result if it is there already."""
+
+    partition: Partition
+    steps: tuple[Step, ...]
+    inputs: dict[str, str]
+    key: str
+    present: Partition | None
+
+
+def _job(level: _Level, partition: Partition, shared: dict[str, str]) -> _Job:
+    name = partition.name
+    with _naming(name, level.name):
+        steps = level.for_plate(partition)
+        inputs = {f"{level.source}/{name}": partition.manifest.key, **shared}
+        key = level.key(steps, inputs)
+        return _Job(partition, steps, inputs, key, _finished(level, name, key))
+
+
+def _finished(level: _Level, name: PlateName, key: str) -> Partition | None:
+    present = level.store.partition(level.name, name)
+    return present if present is not None and present.manifest.key == key and present.path.is_file() else None
+
+
+@contextmanager
+def _naming(name: PlateName, level: str) -> Iterator[None]:
+    """Errors inside say which plate and level they are about."""
+    try:
+        yield
+    except CytofastError as error:
+        raise type(error)(f"plate {name}, level {level!r}: {error}") from error
+
+
+def _learn_across(level: _Level, partitions: list[Partition], progress: Progress) -> list[pl.DataFrame | None]:
+    """Fits that need all plates, each from the profiles as the steps before it leave them; saved once for the level."""
+    known: list[pl.DataFrame | None] = [None] * len(level.steps)
+    last = max(i for i, step in enumerate(level.steps) if step.scope not in {Scope.ROW, Scope.PLATE})
+    lazy = level.store.scan(level.source)
+    for index, step in enumerate(level.steps[: last + 1]):
+        progress(f"{level.name}: {step.name} over all plates", index, last + 1)
+        ready = _with_platemap(step, level.store, [partition.name for partition in partitions], "the store")
+        fit = ready.fit(lazy)
+        known[index] = fit
+        if fit.width:
+            level.store.write_fit(level.name, None, index + 1, step.name, fit)
+        lazy = ready.apply(lazy, fit)
+    return known
+
+
+def _run_plate(
+    level: _Level, job: _Job, known: list[pl.DataFrame | None], progress: Callable[[float], None]
+) -> dict[str, Any]:
+    if job.present is not None:
+        return _row(job.present.manifest, "unchanged", "")
+    name = job.partition.name
+    with _naming(name, level.name):
+        passed = pass_over(job.partition, job.steps, known, lambda done, total: progress(done / (total + 1)))
+        paths = [
+            level.store.write_fit(level.name, name, number, step.name, fit)
+            if given is None
+            else level.store.fit_path(level.name, None, number, step.name)
+            for number, (step, fit, given) in enumerate(zip(job.steps, passed.fits, known, strict=True), 1)
+            if fit.width
+        ]
+        manifest = _manifest(level, name, job.key, job.inputs, job.steps, paths)
+        written = level.store.write_partition(level.name, name, job.key, passed.frames, lambda: manifest)
+    return _row(written.manifest, "written", _notes(job.steps, passed.fits))
+
+
+def _run_together(level: _Level, partitions: list[Partition], progress: Progress) -> dict[str, Any]:
+    """A level with one partition for all plates (a consensus)."""
+    progress(level.name, 0, 1)
+    names = [partition.name for partition in partitions]
+    steps = tuple(_with_platemap(step, level.store, names, "the store") for step in level.steps)
+    inputs = {f"{level.source}/{partition.name}": partition.manifest.key for partition in partitions}
+    key = level.key(steps, inputs)
+    present = _finished(level, EVERY_PLATE, key)
+    if present is not None:
+        return _row(present.manifest, "unchanged", "")
+    lazy = level.store.scan(level.source)
+    fits = []
+    for step in steps:
+        fit = step.fit(lazy)
+        fits.append(fit)
+        lazy = step.apply(lazy, fit)
+    paths = [
+        level.store.write_fit(level.name, EVERY_PLATE, n, s.name, f)
+        for n, (s, f) in enumerate(zip(steps, fits, strict=True), 1)
+        if f.width
+    ]
+    manifest = _manifest(level, EVERY_PLATE, key, inputs, steps, paths)
+    written = level.store.write_partition(level.name, EVERY_PLATE, key, [lazy.collect()], lambda: manifest)
+    progress(level.name, 1, 1)
+    return _row(written.manifest, "written", _notes(steps, fits))
+
+
+def _manifest(
+    level: _Level, name: PlateName, key: str, inputs: dict[str, str], steps: Sequence[Step], fits: list[str]
+) -> Manifest:
+    return Manifest(
+        level=level.name,
+        batch=name.batch,
+        plate=name.plate,
+        file="",
+        rows=0,
+        features=0,
+        schema="",
+        key=key,
+        inputs=inputs,
+        steps=[fingerprint(step) for step in steps],
+        fits=fits,
+    )
+
+
+def _row(manifest: Manifest, outcome: str, notes: str) -> dict[str, Any]:
+    return {
+        "level": manifest.level,
+        "batch": manifest.batch,
+        "plate": manifest.plate,
+        "rows": manifest.rows,
+        "features": manifest.features,
+        "outcome": outcome,
+        "notes": notes,
+    }
+
+
+def _notes(steps: Sequence[Step], fits: Sequence[pl.DataFrame]) -> str:
+    """What the fits report beside success, counted."""
+    notes = []
+    for step, fit in zip(steps, fits, strict=True):
+        if "status" in fit.columns:
+            counts = fit["status"].value_counts().sort("status")
+            notes.extend(
+                f"{step.name}: {count:,} {status}" for status, count in counts.rows() if status not in _SETTLED
+            )
+    return "; ".join(notes)

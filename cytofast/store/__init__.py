@@ -1,0 +1,1 @@
+"""The profile store: partitioned Parquet that explains itself."""

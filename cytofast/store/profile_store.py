@@ -1,0 +1,423 @@
+"""The profile store: a directory of partitions, one a level and plate."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from cytofast import resources
+from cytofast.errors import SchemaError, StoreError, listed
+from cytofast.parquet import ProfileWriter
+from cytofast.ingest.audit import summarize
+from cytofast.schema import BATCH, PLATE, WELL, infer_features, is_metadata
+from cytofast.store.ingesting import ingest as _ingest
+from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
+from cytofast.store.manifest import NAME, Manifest, schema_digest
+
+Progress = Callable[[str, float, int], None]
+"""Called with what is being done, how many plates are finished (with fractions), and how many there are."""
+
+SMALLEST_CHUNK = 256
+"""Rows to take at least, however little memory there is."""
+
+
+def _quiet(what: str, done: float, total: int) -> None:
+    """Report nothing."""
+
+
+class Partition:
+    """One plate at one level: a Parquet file and its manifest.
+
+    The lazy frame is made once, so that the footer (tens of megabytes for thousands of features) is parsed once.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.path = folder / manifest.file
+        self.name = PlateName(manifest.batch, manifest.plate)
+        self._lazy: pl.LazyFrame | None = None
+
+    def lazy(self) -> pl.LazyFrame:
+        """The profiles, as a lazy query."""
+        if self._lazy is None:
+            self._lazy = pl.scan_parquet(self.path, hive_partitioning=False)
+        return self._lazy
+
+    def chunks(self) -> Iterator[pl.DataFrame]:
+        """The rows in order, as many at a time as the memory budget allows."""
+        lazy = self.lazy()
+        width = 4 * len(lazy.collect_schema())
+        rows = max(SMALLEST_CHUNK, resources.current().working_bytes // (8 * width))
+        for start in range(0, self.manifest.rows, rows):
+            yield lazy.slice(start, rows).collect()
+
+
+class ProfileStore:
+    """Cells, wells and profiles of many plates; made by :func:`open_store`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        levels = ", ".join(f"{name}: {level['rows']:,} rows" for name, level in self.describe()["levels"].items())
+        return f"ProfileStore({str(self.path)!r}: {levels or 'empty'})"
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def levels(self) -> list[str]:
+        """Names of the levels that have at least one finished partition."""
+        names = [folder.name.removeprefix("level=") for folder in self.path.glob("level=*") if folder.is_dir()]
+        usual = {name: rank for rank, name in enumerate(("cells", "wells", "profiles", "consensus"))}
+        present = [name for name in names if self.partitions(name)]
+        return sorted(present, key=lambda name: (usual.get(name, len(usual)), name))
+
+    def partitions(self, level: str) -> list[Partition]:
+        """The finished partitions of a level, sorted by batch and plate."""
+        found = []
+        for folder in sorted((self.path / f"level={checked_level(level)}").glob("batch=*/plate=*")):
+            manifest = Manifest.read(folder)
+            if manifest is not None:
+                found.append(Partition(folder, manifest))
+        return sorted(found, key=lambda partition: partition.name)
+
+    def partition(self, level: str, name: PlateName) -> Partition | None:
+        """One partition, or ``None`` where it is not there."""
+        folder = self._folder(level, name)
+        manifest = Manifest.read(folder)
+        return None if manifest is None else Partition(folder, manifest)
+
+    def scan(
+        self, level: str, plates: Sequence[str] | str | None = None, columns: Sequence[str] | None = None
+    ) -> pl.LazyFrame:
+        """Profiles of a level as a lazy query, sorted by batch and plate.
+
+        Plates whose features differ are joined by name, with nulls where a plate lacks a feature. Cells come with the
+        platemap that was given at ingest, joined by plate and well, if there is one.
+
+        Parameters
+        ----------
+        level
+            ``"cells"``, ``"wells"``, ``"profiles"``, or a level that a recipe saved.
+        plates
+            Only these barcodes; ``None`` is every plate.
+        columns
+            Only these columns, in this order.
+
+        Raises
+        ------
+        StoreError
+            The level or a plate is not in the store.
+        SchemaError
+            A column is not in the level.
+        """
+        partitions = self.partitions(level)
+        if not partitions:
+            present = self.levels()
+            hint = f"it has {listed(present)}" if present else "it is empty; ingest a CellProfiler folder first"
+            raise StoreError(f"{self.path}: no level {level!r} in this store. Hint: {hint}.")
+        if plates is not None:
+            wanted = [plates] if isinstance(plates, str) else list(plates)
+            absent = sorted(set(wanted) - {p.name.plate for p in partitions})
+            if absent:
+                raise StoreError(
+                    f"{self.path}: no plate {listed(absent)} at level {level!r}. Hint: it has {listed(sorted({p.name.plate for p in partitions}))}."
+                )
+            partitions = [p for p in partitions if p.name.plate in wanted]
+        same = len({p.manifest.schema for p in partitions}) == 1
+        lazy = (
+            pl.scan_parquet([p.path for p in partitions], hive_partitioning=False)
+            if same
+            else pl.concat([p.lazy() for p in partitions], how="diagonal_relaxed")
+        )
+        own = lazy.collect_schema().names()
+        if level == "cells" and (columns is None or not set(columns) <= set(own)):
+            lazy = self._annotated(lazy, [p.name for p in partitions], own)
+        if columns is not None:
+            names = lazy.collect_schema().names()
+            missing = [name for name in columns if name not in names]
+            if missing:
+                raise SchemaError.missing_columns(missing, names, f"{self.path}: level {level!r}")
+            lazy = lazy.select(columns)
+        return lazy
+
+    def annotations(self, names: Iterable[PlateName] | None = None) -> pl.DataFrame | None:
+        """The platemaps given at ingest, one row a batch, plate and well; ``None`` where there is none."""
+        folder = self.path / "annotations"
+        paths = (
+            sorted(folder.glob("batch=*/plate=*.parquet"))
+            if names is None
+            else [self._annotation_path(name) for name in names]
+        )
+        present = [pl.read_parquet(path, hive_partitioning=False) for path in paths if path.is_file()]
+        return pl.concat(present, how="diagonal_relaxed") if present else None
+
+    def _annotated(self, lazy: pl.LazyFrame, names: list[PlateName], own: list[str]) -> pl.LazyFrame:
+        table = self.annotations(names)
+        if table is None:
+            return lazy
+        keys = [BATCH, PLATE, WELL]
+        table = table.select([*keys, *(name for name in table.columns if name not in own)])
+        joined = lazy.join(table.lazy(), on=keys, how="left", nulls_equal=True, maintain_order="left")
+        metadata = [name for name in own if name.startswith("Metadata_")]
+        return joined.select(
+            [
+                *metadata,
+                *(name for name in table.columns if name not in keys),
+                *(name for name in own if name not in metadata),
+            ]
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What is in the store: ``{"format_version", "levels": {name: {"rows", "features", "plates"}}, "annotated_plates"}``."""
+        levels = {}
+        for level in self.levels():
+            partitions = self.partitions(level)
+            features: set[str] = set()
+            for partition in {p.manifest.schema: p for p in partitions}.values():
+                features.update(infer_features(partition.lazy().collect_schema()))
+            levels[level] = {
+                "rows": sum(p.manifest.rows for p in partitions),
+                "features": max(len(features), max(p.manifest.features for p in partitions)),
+                "plates": len(partitions),
+            }
+        annotated = len(list((self.path / "annotations").glob("batch=*/plate=*.parquet")))
+        return {"format_version": FORMAT_VERSION, "levels": levels, "annotated_plates": annotated}
+
+    def audit(self) -> pl.DataFrame:
+        """What ingest read, joined and set aside: one row an export folder and compartment."""
+        paths = sorted((self.path / "audits").glob("batch=*/plate=*.parquet"))
+        if not paths:
+            raise StoreError(f"{self.path}: nothing was ingested yet, so there is no audit")
+        return pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in paths], how="diagonal_relaxed")
+
+    def audit_summary(self) -> pl.DataFrame | None:
+        """The audit, one row a plate and compartment; ``None`` where nothing was ingested."""
+        return summarize(self.audit()) if (self.path / "audits").is_dir() else None
+
+    def fits(self, level: str) -> dict[str, pl.DataFrame]:
+        """What each step on the way to ``level`` learned, all plates together: step name -> tidy frame."""
+        found: dict[str, list[pl.DataFrame]] = {}
+        for path in sorted((self.path / "fits" / f"level={checked_level(level)}").rglob("*.parquet")):
+            found.setdefault(path.stem, []).append(pl.read_parquet(path, hive_partitioning=False))
+        steps = [name.split("-", 1)[1] for name in found]
+        # A step that occurs once is called by its name, one that occurs again by its number and name.
+        return {
+            step if steps.count(step) == 1 else numbered: pl.concat(frames, how="diagonal_relaxed")
+            for step, (numbered, frames) in zip(steps, found.items(), strict=True)
+        }
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the store for writing; the lock goes with the process, so a killed one leaves none behind."""
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreError(f"{self.path}: the store cannot be written to ({error.strerror})") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StoreError(
+                    f"{self.path}: another process is writing to this store. Hint: wait until it ends, then run this again."
+                ) from error
+            yield
+        finally:
+            os.close(handle)
+
+    def _folder(self, level: str, name: PlateName) -> Path:
+        return self.path / f"level={checked_level(level)}" / name.path
+
+    def _annotation_path(self, name: PlateName) -> Path:
+        return self.path / "annotations" / name.path.with_name(name.path.name + ".parquet")
+
+    def audit_path(self, name: PlateName) -> Path:
+        """Where the audit of a plate lies."""
+        return self.path / "audits" / name.path.with_name(name.path.name + ".parquet")
+
+    def ingest(
+        self,
+        source: str | Path,
+        platemap: str | Path | None = None,
+        *,
+        external: str | Path | None = None,
+        batch: str | None = None,
+        plate: str | None = None,
+        compartments: Sequence[str] | None = None,
+        progress: Progress = _quiet,
+    ) -> pl.DataFrame:
+        """Read CellProfiler CSV exports into level ``cells``, in one pass, inside the memory budget.
+
+        Plates that are there already, made of the same files, are left alone. Platemaps may be given later or again:
+        cells are not read twice for that.
+
+        Parameters
+        ----------
+        source
+            A folder at any level of the Cell Painting Gallery's layout, or a folder with ``Image.csv``, ``Cells.csv``, ...
+        platemap
+            A platemap file, a table of plates and wells, or a folder with ``barcode_platemap.csv``.
+        external
+            More metadata, joined to the platemap by the column that both have.
+        batch, plate
+            Names, where neither the files nor the folders tell them.
+        compartments
+            Objects to join; by default Cells, Cytoplasm and Nuclei.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a plate and compartment: rows read, joined, left over, and notes. The whole audit is :meth:`audit`.
+
+        Raises
+        ------
+        DataError
+            A file is missing, damaged, or contradicts another; nothing of that plate is written.
+        """
+        return _ingest(
+            self,
+            source,
+            platemap=platemap,
+            external=external,
+            batch=batch,
+            plate=plate,
+            compartments=compartments,
+            progress=progress,
+        )
+
+    def write_partition(
+        self, level: str, name: PlateName, token: str, frames: Iterable[pl.DataFrame], describe: Callable[[], Manifest]
+    ) -> Partition:
+        """Write a partition whole: data first, manifest last, each under its own name only when complete.
+
+        Parameters
+        ----------
+        token
+            Tells the content from other content; part of the file's name.
+        describe
+            Called when all rows are on disk. Its ``file``, ``rows``, ``features`` and ``schema`` are filled in here.
+        """
+        folder = self._folder(level, name)
+        data = folder / f"{level}-{token[:12]}.parquet"
+        _remove_unfinished(folder)
+        with ProfileWriter(data) as writer:
+            for frame in frames:
+                writer.write(frame)
+        if writer.schema is None:
+            raise StoreError(f"{folder}: nothing to write for plate {name}")
+        features = sum(1 for column in writer.schema if not is_metadata(column))
+        manifest = replace(
+            describe(), file=data.name, rows=writer.rows, features=features, schema=schema_digest(writer.schema)
+        )
+        write_text(folder / NAME, manifest.to_json())
+        for stale in folder.glob("*.parquet"):
+            if stale.name != data.name:
+                stale.unlink()
+        return Partition(folder, manifest)
+
+    def write_audit(self, name: PlateName, table: pl.DataFrame) -> None:
+        """Keep the audit of a plate."""
+        write_frame(self.audit_path(name), table)
+
+    def write_annotation(self, name: PlateName, table: pl.DataFrame) -> None:
+        """Keep the platemap of a plate."""
+        write_frame(self._annotation_path(name), table)
+
+    def fit_path(self, level: str, name: PlateName | None, number: int, step: str) -> str:
+        """Where the fit of a level's step lies, from the store's root; without a name, that of all plates together."""
+        folder = Path("fits") / f"level={checked_level(level)}" / (name.path if name else "")
+        return (folder / f"{number}-{encoded(step)}.parquet").as_posix()
+
+    def write_fit(self, level: str, name: PlateName | None, number: int, step: str, fit: pl.DataFrame) -> str:
+        """Keep what a step learned; gives the path from the store's root."""
+        path = self.fit_path(level, name, number, step)
+        write_frame(self.path / path, fit)
+        return path
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Take away what a killed writer left; the caller holds the store's lock."""
+    for stale in folder.glob(".*.tmp"):
+        stale.unlink()
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """A small table as Parquet, whole or not at all."""
+    if path.parent.is_dir():
+        _remove_unfinished(path.parent)
+    with ProfileWriter(path) as writer:
+        writer.write(frame)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or not at all, on disk when this returns."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def open_store(path: str | Path, create: bool = False) -> ProfileStore:
+    """Open a profile store.
+
+    Parameters
+    ----------
+    path
+        The store's directory.
+    create
+        Make an empty store if there is nothing at ``path``.
+
+    Raises
+    ------
+    StoreError
+        There is no store, the path is a file or a folder of something else, or a newer cytofast wrote it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = open_store(tempfile.mkdtemp() + "/store", create=True)
+    >>> store.describe()["levels"]
+    {}
+    """
+    root = Path(path)
+    about = root / "store.json"
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{root} is a file, not a profile store. Hint: give a directory.")
+    if about.is_file():
+        try:
+            content = json.loads(about.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{about} cannot be read ({error})") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise StoreError(f"{about} does not describe a {FORMAT}")
+        if content.get("version", 0) > FORMAT_VERSION:
+            raise StoreError(
+                f"{root}: a store of format {content['version']}, written by a newer cytofast; this one reads up to {FORMAT_VERSION}. Update cytofast."
+            )
+        return ProfileStore(root)
+    if not create:
+        reason = "does not exist" if not root.exists() else "is not a profile store (it has no store.json)"
+        raise StoreError(f"{root} {reason}. Hint: make one with `cytofast ingest SOURCE --store {root}`.")
+    if root.exists() and any(
+        child.name not in {".lock", ".store.json.tmp", "README.txt", ".README.txt.tmp"} for child in root.iterdir()
+    ):
+        raise StoreError(f"{root} is not empty and not a profile store. Hint: give a new directory.")
+    write_text(root / "README.txt", README.format(version=FORMAT_VERSION))
+    write_text(about, json.dumps({"format": FORMAT, "version": FORMAT_VERSION}) + "\n")
+    return ProfileStore(root)
