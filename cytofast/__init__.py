@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cytofast.errors import RecipeError as RecipeError
     from cytofast.errors import SchemaError as SchemaError
     from cytofast.errors import StoreError as StoreError
+    from cytofast.ingest.example import write_example as write_example
     from cytofast.ingest.profiles import read_profiles as read_profiles
     from cytofast.ingest.profiles import write_profiles as write_profiles
     from cytofast.recipe.recipe import Recipe as Recipe
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from cytofast.schema import parse_features as parse_features
     from cytofast.steps.aggregate import Aggregate as Aggregate
     from cytofast.steps.annotate import Annotate as Annotate
-    from cytofast.steps.normalize import RobustMAD as RobustMAD
     from cytofast.steps.normalize import Robustize as Robustize
+    from cytofast.steps.normalize import RobustMAD as RobustMAD
     from cytofast.steps.normalize import Standardize as Standardize
     from cytofast.store.profile_store import ProfileStore as ProfileStore
     from cytofast.store.profile_store import open_store as open_store
@@ -36,6 +37,7 @@ _HOMES = {
     "limits": "resources",
     "read_profiles": "ingest.profiles",
     "write_profiles": "ingest.profiles",
+    "write_example": "ingest.example",
     "open_store": "store.profile_store",
     "ProfileStore": "store.profile_store",
     "Aggregate": "steps.aggregate",
@@ -53,7 +55,7 @@ _HOMES = {
     "ProfileWarning": "errors",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605  (the one list of public names)
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -79,7 +79,9 @@ def resolve_features(schema: pl.Schema, features: Features, where: str = "the ta
                 if other
                 else f"the columns are {listed(names, 8)}"
             )
-            raise SchemaError(f"{where}: no CellProfiler feature (Cells_..., Cytoplasm_..., Nuclei_...) found. Hint: {hint}.")
+            raise SchemaError(
+                f"{where}: no CellProfiler feature (Cells_..., Cytoplasm_..., Nuclei_...) found. Hint: {hint}."
+            )
         return found
     if isinstance(features, str):
         found = [name for name in names if name.startswith(features)]
@@ -90,7 +92,9 @@ def resolve_features(schema: pl.Schema, features: Features, where: str = "the ta
         missing = [name for name in found if name not in schema]
         if missing:
             raise SchemaError.missing_columns(missing, names, where)
-        repeated = [name for name in dict.fromkeys(found) if found.count(name) > 1] if len(set(found)) < len(found) else []
+        repeated = (
+            [name for name in dict.fromkeys(found) if found.count(name) > 1] if len(set(found)) < len(found) else []
+        )
         if repeated:
             raise RecipeError(f"features= names {listed(repeated)} more than once")
     text = [name for name in found if not schema[name].is_numeric()]

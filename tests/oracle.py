@@ -25,10 +25,7 @@ def deviation(values: Sequence[float]) -> float:
 def aggregate(frame: pd.DataFrame, by: list[str], features: list[str], statistic: str) -> pd.DataFrame:
     """A statistic of each group by pandas in float64; missing skipped, null keys kept, sorted."""
     grouped = frame.astype(dict.fromkeys(features, "float64")).groupby(by, dropna=False, sort=True)[features]
-    if statistic == "mad":
-        table = grouped.agg(lambda column: deviation(column.to_numpy()))
-    else:
-        table = grouped.agg(statistic)
+    table = grouped.agg(statistic if statistic != "mad" else lambda column: deviation(column.to_numpy()))
     return table.reset_index()
 
 
@@ -36,7 +33,9 @@ def normalize(values: np.ndarray, reference: np.ndarray, method: str, **options:
     """One feature of one group: ``values`` scaled by what ``reference`` shows."""
     present = reference[~np.isnan(reference)].astype(float)
     if method == "robust_mad":
-        return (values - np.median(present)) / (options.get("scale", 1.4826) * np.median(np.abs(present - np.median(present))))
+        return (values - np.median(present)) / (
+            options.get("scale", 1.4826) * np.median(np.abs(present - np.median(present)))
+        )
     if method == "standardize":
         return (values - present.mean()) / present.std(ddof=int(options.get("ddof", 0)))
     low, high = np.percentile(present, [25, 75])

@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 def say(text: str) -> None:
     """A line for people; goes to standard error, so that standard output stays for programs."""
-    err.print(text, markup=False)
+    err.print(text, markup=False, soft_wrap=True)
 
 
 def show_json(content: object) -> None:

@@ -45,14 +45,16 @@ def demo(
         say("running the default recipe: wells, then profiles")
         with progress_bar("plates") as advance:
             summary = run("default", store, progress=advance)
-    show(summary)
-    out.print(
-        f"\nThe store is {store_path}. Try next:\n"
-        f"  cytofast describe {store_path}\n"
-        f"  cytofast run single_cells --store {store_path}\n"
-        f"  python -c \"import cytofast; print(cytofast.open_store('{store_path}').scan('profiles').collect())\"",
-        markup=False,
-    )
+    show(summary.drop("batch"))
+    for line in (
+        f"\nThe store is {store_path}. Try next:",
+        f"  cytofast describe {store_path}",
+        f"  cytofast run single_cells --store {store_path}",
+        "and in Python:",
+        "  import cytofast",
+        f"  cytofast.open_store({str(store_path)!r}).scan('profiles').collect()",
+    ):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def ingest(
@@ -129,7 +131,7 @@ def run_recipe(
 
     with progress_bar("plates") as advance:
         summary = run(recipe, store, memory=memory, threads=threads, progress=advance)
-    show(summary, Format.JSON if as_json else Format.TABLE)
+    show(summary if as_json else summary.drop("batch"), Format.JSON if as_json else Format.TABLE)
 
 
 def describe(

@@ -7,6 +7,7 @@ selected and the lower middle is the maximum of what lies before it: asking part
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ _SLAB_BYTES = 4 << 20
 
 def _medians_of_rows(values: Floats) -> Doubles:
     """``float64[k]`` medians along the last axis of ``[k, n]``, NaN skipped; NaN where nothing is left. Destroys ``values``."""
-    n = values.shape[1]
+    n: int = values.shape[1]
     if n == 0:
         return np.full(values.shape[0], np.nan)
     # One NaN makes the sum NaN; so do opposite infinities, which only cost a closer look.
@@ -38,12 +39,14 @@ def _medians_of_rows(values: Floats) -> Doubles:
         with np.errstate(invalid="ignore"):
             # Equal infinities stay themselves; opposite ones have no middle.
             medians = np.where(lower == medians, lower, (lower + medians) / 2)
-    for row, median in whole.items():
-        medians[row] = median
+    for index, median in whole.items():
+        medians[index] = median
     return medians
 
 
-def _over_slabs(columns: Floats, bounds: NDArray[np.int64], out: Doubles, centres: Doubles | None, threads: int) -> None:
+def _over_slabs(
+    columns: Floats, bounds: NDArray[np.int64], out: Doubles, centres: Doubles | None, threads: int
+) -> None:
     n_features = columns.shape[0]
 
     def work(first: int, last: int) -> None:
@@ -67,7 +70,7 @@ def _over_slabs(columns: Floats, bounds: NDArray[np.int64], out: Doubles, centre
         return
     edges = np.linspace(0, n_features, workers + 1).astype(int)
     with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(work, int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]:
+        for done in [pool.submit(work, int(a), int(b)) for a, b in pairwise(edges)]:
             done.result()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ def centre_and_scale(
     edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-2)) if n_rows else np.zeros(1, dtype=np.int64)
     edges[-1:] = n_rows
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             group = codes[low]
             step = max(1, _SLAB_VALUES // max(1, high - low))
             for start in range(0, n_features, step):

@@ -13,7 +13,7 @@ from cytofast.blocks import block_width
 from cytofast.errors import RecipeError, StoreError
 from cytofast.schema import is_metadata, resolve_features
 from cytofast.steps.step import Scope, Step
-from cytofast.store.profile_store import Partition
+from cytofast.store.partition import Partition
 
 Advance = Callable[[int, int], None]
 """Called with blocks done and blocks in all."""

@@ -91,7 +91,8 @@ class Recipe:
         for level, tables in content.items():
             if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
                 raise RecipeError(
-                    f"{where}: unknown key {level!r}. Hint: a recipe has `source = ...` and, for each level, tables `[[{level}]]` with step = ..."
+                    f"{where}: unknown key {level!r}. Hint: a recipe has `source = ...` and, for each level, "
+                    f"tables `[[{level}]]` with step = ..."
                 )
             levels[level] = [
                 _step(dict(table), f"{where}: [[{level}]] {number}", folder) for number, table in enumerate(tables, 1)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from cytofast.steps.annotate import Annotate
 from cytofast.steps.step import Scope, Step
 from cytofast.store.layout import EVERY_PLATE, PlateName
 from cytofast.store.manifest import Manifest, digest_of, library_versions
-from cytofast.store.profile_store import Partition, ProfileStore, open_store
+from cytofast.store.partition import Partition
+from cytofast.store.profile_store import ProfileStore, open_store
 
 Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates of the level are finished (with fractions), and how many there are."""
 
-_SETTLED = {"ok", "matched", "only in annotation"}
+_SETTLED = {"ok", "matched"}
 
 
 def _quiet(what: str, done: float, total: int) -> None:
@@ -150,9 +152,14 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
     for number, job in enumerate(jobs):
         what = f"{level.name} {job.partition.name}"
         progress(what, number, len(jobs))
-        rows.append(_run_plate(level, job, known, lambda part, n=number, w=what: progress(w, n + part, len(jobs))))
+        rows.append(_run_plate(level, job, known, partial(_advance, progress, what, number, len(jobs))))
         progress(what, number + 1, len(jobs))
     return rows
+
+
+def _advance(progress: Progress, what: str, number: int, total: int, done: int, parts: int) -> None:
+    """Within a plate: some of its blocks are done, and its file is yet to be written."""
+    progress(what, number + done / (parts + 1), total)
 
 
 @dataclass(frozen=True)
@@ -206,13 +213,13 @@ def _learn_across(level: _Level, partitions: list[Partition], progress: Progress
 
 
 def _run_plate(
-    level: _Level, job: _Job, known: list[pl.DataFrame | None], progress: Callable[[float], None]
+    level: _Level, job: _Job, known: list[pl.DataFrame | None], advance: Callable[[int, int], None]
 ) -> dict[str, Any]:
     if job.present is not None:
         return _row(job.present.manifest, "unchanged", "")
     name = job.partition.name
     with _naming(name, level.name):
-        passed = pass_over(job.partition, job.steps, known, lambda done, total: progress(done / (total + 1)))
+        passed = pass_over(job.partition, job.steps, known, advance)
         paths = [
             level.store.write_fit(level.name, name, number, step.name, fit)
             if given is None
@@ -284,7 +291,7 @@ def _row(manifest: Manifest, outcome: str, notes: str) -> dict[str, Any]:
 
 def _notes(steps: Sequence[Step], fits: Sequence[pl.DataFrame]) -> str:
     """What the fits report beside success, counted."""
-    notes = []
+    notes: list[str] = []
     for step, fit in zip(steps, fits, strict=True):
         if "status" in fit.columns:
             counts = fit["status"].value_counts().sort("status")

@@ -90,12 +90,12 @@ class Aggregate(Step):
         SchemaError
             A column is missing or not numeric.
         """
-        schema = profiles.collect_schema()
-        by = as_columns(self.by)
+        schema: pl.Schema = profiles.collect_schema()
+        by: list[str] = as_columns(self.by)
         require_columns(schema, by, "Aggregate: by")
-        features = resolve_features(schema, self.features, "Aggregate")
+        features: list[str] = resolve_features(schema, self.features, "Aggregate")
         require_rows(profiles, "Aggregate")
-        chosen = {*features, *by}
+        chosen: set[str] = {*features, *by}
         others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]
         if others:
             warnings.warn(
@@ -105,7 +105,7 @@ class Aggregate(Step):
             )
         kept = [name for name in schema.names() if is_metadata(name) and name not in {*chosen, *KEYS, OBJECT_COUNT}]
         head = _groups(profiles, by, kept)
-        parts = []
+        parts: list[pl.DataFrame] = []
         for frame, block in column_blocks(profiles, by, features):
             dtypes = {name: pl.Int64() if self.statistic == "count" else float_type(schema[name]) for name in block}
             parts.append(to_frame(self._reduce(to_block(frame, block, by)), dtypes))

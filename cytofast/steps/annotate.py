@@ -61,7 +61,7 @@ class Annotate(Step):
         """The annotation, one row a key, its columns prefixed and its wells normalized."""
         if self.platemap is None:
             raise RecipeError(
-                "Annotate: no platemap. Hint: give a file or a frame; only a run over a store knows the platemaps given at ingest."
+                "Annotate: no platemap. Hint: give a file or a frame; only a run over a store knows those given at ingest."
             )
         table = (
             prefixed(self.platemap)
@@ -122,12 +122,12 @@ class Annotate(Step):
             A key column is missing, or a column exists on both sides with different content and there is no suffix.
         """
         self._report(fit)
-        keys = self._keys(self.table)
+        keys: list[str] = self._keys(self.table)
         added = [name for name in self.table.columns if name not in keys]
-        schema = profiles.collect_schema()
+        schema: pl.Schema = profiles.collect_schema()
         clashes = [name for name in added if name in schema]
         lazy = profiles.lazy()
-        table = self.table
+        table: pl.DataFrame = self.table
         if clashes:
             table = self._without_clashes(lazy, keys, clashes)
         theirs = table.schema
@@ -169,9 +169,8 @@ class Annotate(Step):
         for status in ("only in profiles", "only in annotation"):
             rows = fit.filter(fit["status"] == status).select(keys)
             if rows.height:
-                lines.append(
-                    f"{rows.height:,} {'/'.join(keys)} {status} ({listed(['/'.join(map(str, row)) for row in rows.head(4).rows()], 3)})"
-                )
+                shown = listed(["/".join(map(str, row)) for row in rows.head(4).rows()], 3)
+                lines.append(f"{rows.height:,} {'/'.join(keys)} {status} ({shown})")
         if lines:
             warnings.warn(f"{self._where}: {'; '.join(lines)}. Nothing was dropped.", ProfileWarning, stacklevel=4)
 

@@ -37,7 +37,10 @@ ZeroScale = Literal["null", "one", "divide", "error"]
 Doubles = NDArray[np.float64]
 _RESOLUTION_STEPS = 4
 """A spread under so many rounding steps of the centre is rounding noise, not spread."""
-_EPSILON = {pl.Float32(): float(np.finfo(np.float32).eps), pl.Float64(): float(np.finfo(np.float64).eps)}
+_EPSILON: dict[pl.DataType, float] = {
+    pl.Float32(): float(np.finfo(np.float32).eps),
+    pl.Float64(): float(np.finfo(np.float64).eps),
+}
 
 
 @dataclass(frozen=True)

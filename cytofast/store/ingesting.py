@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from cytofast.store.layout import PlateName
 from cytofast.store.manifest import NAME, Manifest, digest_of, library_versions
 
 if TYPE_CHECKING:
-    from cytofast.store.profile_store import Progress, ProfileStore
+    from cytofast.store.profile_store import ProfileStore, Progress
 
 _CHUNK = 1 << 22
 
@@ -48,15 +49,17 @@ def ingest(
         for number, export in enumerate(exports):
             name = PlateName(export.batch, export.plate)
             progress(f"plate {name}", number, len(exports))
-            outcome = _ingest_plate(
-                store, export, name, lambda part, n=number, w=name: progress(f"plate {w}", n + part, len(exports))
-            )
+            outcome = _ingest_plate(store, export, name, partial(_advance, progress, name, number, len(exports)))
             if annotations is not None:
                 store.write_annotation(name, _annotation_of(annotations, name))
             audit = pl.read_parquet(store.audit_path(name), hive_partitioning=False)
             summaries.append(summarize(audit).with_columns(pl.lit(outcome).alias("outcome")))
             progress(f"plate {name}", number + 1, len(exports))
     return pl.concat(summaries)
+
+
+def _advance(progress: Progress, name: PlateName, number: int, total: int, part: float) -> None:
+    progress(f"plate {name}", number + part, total)
 
 
 def _annotation_of(annotations: pl.DataFrame, name: PlateName) -> pl.DataFrame:
@@ -68,7 +71,7 @@ def _annotation_of(annotations: pl.DataFrame, name: PlateName) -> pl.DataFrame:
     return table.select(pl.lit(name.batch).alias(BATCH), pl.all())
 
 
-def _ingest_plate(store: ProfileStore, export: PlateExport, name: PlateName, progress: object) -> str:
+def _ingest_plate(store: ProfileStore, export: PlateExport, name: PlateName, advance: Callable[[float], None]) -> str:
     try:
         listing = _listing(export)
         present = store.partition("cells", name)
@@ -101,17 +104,16 @@ def _ingest_plate(store: ProfileStore, export: PlateExport, name: PlateName, pro
                 inputs=inputs,
             )
 
-        store.write_partition("cells", name, token, _counted(planned, audit, progress), manifest)
+        store.write_partition("cells", name, token, _counted(planned, audit, advance), manifest)
     except CytofastError as error:
         raise type(error)(f"plate {name}: {error}") from error
     return "written"
 
 
-def _counted(planned: Plan, audit: Audit, progress: object) -> Iterator[pl.DataFrame]:
+def _counted(planned: Plan, audit: Audit, advance: Callable[[float], None]) -> Iterator[pl.DataFrame]:
     total = max(1, len(planned.sites))
     for number, frame in enumerate(planned.cells(audit), 1):
-        if callable(progress):
-            progress(min(number, total) / total)
+        advance(min(number, total) / total)
         yield frame
 
 

@@ -82,7 +82,8 @@ class Manifest:
             ) from error
         if content.get("format_version", 0) > FORMAT_VERSION:
             raise StoreError(
-                f"{path}: written by a newer cytofast (format {content['format_version']}, this one reads {FORMAT_VERSION}). Update cytofast."
+                f"{path}: written by a newer cytofast (format {content['format_version']}, this one reads "
+                f"{FORMAT_VERSION}). Update cytofast."
             )
         try:
             return cls(**content)

@@ -7,57 +7,27 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from cytofast import resources
 from cytofast.errors import SchemaError, StoreError, listed
-from cytofast.parquet import ProfileWriter
 from cytofast.ingest.audit import summarize
+from cytofast.parquet import ProfileWriter
 from cytofast.schema import BATCH, PLATE, WELL, infer_features, is_metadata
 from cytofast.store.ingesting import ingest as _ingest
 from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
 from cytofast.store.manifest import NAME, Manifest, schema_digest
+from cytofast.store.partition import Partition, remove_unfinished, write_frame, write_text
 
 Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates are finished (with fractions), and how many there are."""
 
-SMALLEST_CHUNK = 256
-"""Rows to take at least, however little memory there is."""
-
 
 def _quiet(what: str, done: float, total: int) -> None:
     """Report nothing."""
-
-
-class Partition:
-    """One plate at one level: a Parquet file and its manifest.
-
-    The lazy frame is made once, so that the footer (tens of megabytes for thousands of features) is parsed once.
-    """
-
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.path = folder / manifest.file
-        self.name = PlateName(manifest.batch, manifest.plate)
-        self._lazy: pl.LazyFrame | None = None
-
-    def lazy(self) -> pl.LazyFrame:
-        """The profiles, as a lazy query."""
-        if self._lazy is None:
-            self._lazy = pl.scan_parquet(self.path, hive_partitioning=False)
-        return self._lazy
-
-    def chunks(self) -> Iterator[pl.DataFrame]:
-        """The rows in order, as many at a time as the memory budget allows."""
-        lazy = self.lazy()
-        width = 4 * len(lazy.collect_schema())
-        rows = max(SMALLEST_CHUNK, resources.current().working_bytes // (8 * width))
-        for start in range(0, self.manifest.rows, rows):
-            yield lazy.slice(start, rows).collect()
 
 
 class ProfileStore:
@@ -128,7 +98,8 @@ class ProfileStore:
             absent = sorted(set(wanted) - {p.name.plate for p in partitions})
             if absent:
                 raise StoreError(
-                    f"{self.path}: no plate {listed(absent)} at level {level!r}. Hint: it has {listed(sorted({p.name.plate for p in partitions}))}."
+                    f"{self.path}: no plate {listed(absent)} at level {level!r}. "
+                    f"Hint: it has {listed(sorted({p.name.plate for p in partitions}))}."
                 )
             partitions = [p for p in partitions if p.name.plate in wanted]
         same = len({p.manifest.schema for p in partitions}) == 1
@@ -185,7 +156,7 @@ class ProfileStore:
                 features.update(infer_features(partition.lazy().collect_schema()))
             levels[level] = {
                 "rows": sum(p.manifest.rows for p in partitions),
-                "features": max(len(features), max(p.manifest.features for p in partitions)),
+                "features": max(len(features), *(p.manifest.features for p in partitions)),
                 "plates": len(partitions),
             }
         annotated = len(list((self.path / "annotations").glob("batch=*/plate=*.parquet")))
@@ -308,7 +279,7 @@ class ProfileStore:
         """
         folder = self._folder(level, name)
         data = folder / f"{level}-{token[:12]}.parquet"
-        _remove_unfinished(folder)
+        remove_unfinished(folder)
         with ProfileWriter(data) as writer:
             for frame in frames:
                 writer.write(frame)
@@ -342,35 +313,6 @@ class ProfileStore:
         path = self.fit_path(level, name, number, step)
         write_frame(self.path / path, fit)
         return path
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Take away what a killed writer left; the caller holds the store's lock."""
-    for stale in folder.glob(".*.tmp"):
-        stale.unlink()
-
-
-def write_frame(path: Path, frame: pl.DataFrame) -> None:
-    """A small table as Parquet, whole or not at all."""
-    if path.parent.is_dir():
-        _remove_unfinished(path.parent)
-    with ProfileWriter(path) as writer:
-        writer.write(frame)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all, on disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def open_store(path: str | Path, create: bool = False) -> ProfileStore:
@@ -408,7 +350,8 @@ def open_store(path: str | Path, create: bool = False) -> ProfileStore:
             raise StoreError(f"{about} does not describe a {FORMAT}")
         if content.get("version", 0) > FORMAT_VERSION:
             raise StoreError(
-                f"{root}: a store of format {content['version']}, written by a newer cytofast; this one reads up to {FORMAT_VERSION}. Update cytofast."
+                f"{root}: a store of format {content['version']}, written by a newer cytofast; "
+                f"this one reads up to {FORMAT_VERSION}. Update cytofast."
             )
         return ProfileStore(root)
     if not create:

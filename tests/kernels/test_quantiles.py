@@ -48,7 +48,12 @@ def test_nan_is_missing_and_not_the_largest_value():
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([np.inf, np.inf], np.inf), ([-np.inf, 1.0, 2.0], 1.0), ([1.0, np.inf], np.inf), ([np.inf, np.nan, 1.0, 0.0], 1.0)],
+    [
+        ([np.inf, np.inf], np.inf),
+        ([-np.inf, 1.0, 2.0], 1.0),
+        ([1.0, np.inf], np.inf),
+        ([np.inf, np.nan, 1.0, 0.0], 1.0),
+    ],
 )
 def test_infinities_are_values(values, expected):
     assert grouped_medians(np.array([values]), np.array([0, len(values)]))[0, 0] == expected
@@ -68,7 +73,12 @@ def test_moments_equal_numpy(content):
         assert counts[group, 0] == present.size
         if present.size:
             assert np.isclose(means[group, 0], present.mean(), rtol=1e-12, atol=1e-12 * np.abs(present).max())
-            assert np.isclose(squares[group, 0], ((present - present.mean()) ** 2).sum(), rtol=1e-9, atol=1e-20 * np.abs(present).max() ** 2)
+            assert np.isclose(
+                squares[group, 0],
+                ((present - present.mean()) ** 2).sum(),
+                rtol=1e-9,
+                atol=1e-20 * np.abs(present).max() ** 2,
+            )
         else:
             assert np.isnan(means[group, 0])
 

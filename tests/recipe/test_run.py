@@ -1,8 +1,8 @@
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -55,7 +55,7 @@ def cramped(monkeypatch):
     """Pretend that a plate does not fit into memory, and that a block holds three features."""
     monkeypatch.setattr("cytofast.recipe.passes._fits_in_memory", lambda _partition: False)
     monkeypatch.setattr("cytofast.recipe.passes.block_width", lambda *_args, **_kw: 3)
-    monkeypatch.setattr("cytofast.store.profile_store.SMALLEST_CHUNK", 17)
+    monkeypatch.setattr("cytofast.store.partition.SMALLEST_CHUNK", 17)
     monkeypatch.setattr("cytofast.resources.Resources.working_bytes", 1)
 
 
@@ -123,12 +123,12 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path):
     plates = tuple(f"P{i}" for i in range(6))
     whole = toy.make_store(tmp_path / "whole", plates)
     start = time.monotonic()
-    subprocess.run([sys.executable, "-c", KILLED, str(whole.path)], check=True, cwd=os.getcwd())
+    subprocess.run([sys.executable, "-c", KILLED, str(whole.path)], check=True, cwd=Path.cwd())
     took = time.monotonic() - start
     killed = toy.make_store(tmp_path / "killed", plates)
     moments = np.random.Generator(np.random.PCG64()).uniform(0.4, 1.0, size=4) * took
     for moment in moments:
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed.path)], cwd=os.getcwd())
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed.path)], cwd=Path.cwd())
         try:
             process.wait(timeout=moment)
         except subprocess.TimeoutExpired:
@@ -140,11 +140,11 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path):
 
 def test_what_cannot_run_is_said_with_the_plate(tmp_path):
     store = toy.make_store(tmp_path / "s", ("P1",), annotated=False)
-    with pytest.raises(StoreError, match="plate B1/P1.* has no platemap in this store.*--platemap"):
+    with pytest.raises(StoreError, match=r"plate B1/P1.* has no platemap in this store.*--platemap"):
         cytofast.run("default", store)
-    with pytest.raises(SchemaError, match="plate B1/P1, level 'profiles'.*no column 'Metadata_control_type'"):
+    with pytest.raises(SchemaError, match=r"plate B1/P1, level 'profiles'.*no column 'Metadata_control_type'"):
         cytofast.run(Recipe({"wells": [Aggregate()], "profiles": [RobustMAD(reference=REFERENCE)]}), store)
-    with pytest.raises(DataError, match="plate B1/P1, level 'w'.*no reference row"):
+    with pytest.raises(DataError, match=r"plate B1/P1, level 'w'.*no reference row"):
         cytofast.run(Recipe({"w": [RobustMAD(reference="Metadata_Well = 'P24'")]}), store)
     with pytest.raises(StoreError, match="starts from level 'wholes', which is not in the store"):
         cytofast.run(Recipe({"x": [Aggregate()]}, source="wholes"), store)

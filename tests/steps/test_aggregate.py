@@ -75,7 +75,9 @@ def test_types_follow_the_input():
 
 def test_columns_that_are_neither_are_reported():
     cells = table([("P1", "A01", 1.0, 1.0)]).with_columns(pl.lit(1.0).alias("Image_Count"))
-    with pytest.warns(ProfileWarning, match="1 columns are neither metadata nor features and are left out: 'Image_Count'"):
+    with pytest.warns(
+        ProfileWarning, match="1 columns are neither metadata nor features and are left out: 'Image_Count'"
+    ):
         assert "Image_Count" not in Aggregate()(cells).columns
 
 

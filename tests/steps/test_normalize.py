@@ -5,13 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cytofast
-from cytofast import DataError, ProfileWarning, RecipeError, RobustMAD, Robustize, SchemaError, Standardize
+from cytofast import DataError, ProfileWarning, RecipeError, Robustize, RobustMAD, SchemaError, Standardize
 from tests import oracle
 
 AREA, MEAN = "Cells_AreaShape_Area", "Nuclei_Intensity_MeanIntensity_DNA"
 
 
-def wells(plates: int = 2, per_plate: int = 12, seed: int = 0, dtype: pl.DataType = pl.Float64()) -> pl.DataFrame:
+def wells(
+    plates: int = 2, per_plate: int = 12, seed: int = 0, dtype: type[pl.DataType] | pl.DataType = pl.Float64
+) -> pl.DataFrame:
     values = np.random.Generator(np.random.PCG64(seed)).normal(size=(plates * per_plate, 2))
     return pl.DataFrame(
         {
@@ -45,7 +47,9 @@ def test_each_plate_is_scaled_by_its_own_reference(step, method, options, dtype)
         here = table.filter(pl.col("Metadata_Plate") == plate)
         reference = here.filter(pl.col("Metadata_control_type") == "negcon")
         for feature in (AREA, MEAN):
-            expected = oracle.normalize(here[feature].to_numpy().astype(float), reference[feature].to_numpy(), method, **options)
+            expected = oracle.normalize(
+                here[feature].to_numpy().astype(float), reference[feature].to_numpy(), method, **options
+            )
             got = found.filter(pl.col("Metadata_Plate") == plate)[feature]
             assert got.dtype == dtype
             assert np.allclose(got.to_numpy(), expected, rtol=1e-12 if dtype == pl.Float64 else 1e-6)
@@ -68,7 +72,9 @@ def test_scaling_and_shifting_a_feature_change_nothing(factor, shift):
 
 
 def test_a_small_memory_budget_changes_nothing():
-    table = pl.concat([wells(seed=i).select(pl.col(AREA).alias(f"Cells_AreaShape_F{i}")) for i in range(40)], how="horizontal")
+    table = pl.concat(
+        [wells(seed=i).select(pl.col(AREA).alias(f"Cells_AreaShape_F{i}")) for i in range(40)], how="horizontal"
+    )
     table = wells().select("Metadata_Plate").hstack(table)
     whole = RobustMAD().fit(table)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +83,9 @@ def test_a_small_memory_budget_changes_nothing():
 
 
 def test_missing_values_are_skipped_and_stay_missing():
-    table = wells().with_columns(pl.when(pl.int_range(pl.len()) == 1).then(float("nan")).otherwise(pl.col(AREA)).alias(AREA))
+    table = wells().with_columns(
+        pl.when(pl.int_range(pl.len()) == 1).then(float("nan")).otherwise(pl.col(AREA)).alias(AREA)
+    )
     without = RobustMAD(by=None)(table.filter(pl.col(AREA).is_not_nan()))
     found = RobustMAD(by=None)(table)
     assert found[AREA][1] is None
@@ -89,7 +97,9 @@ def flat() -> pl.DataFrame:
 
 
 def test_zero_spread_becomes_null_and_is_reported():
-    with pytest.warns(ProfileWarning, match="2 of 4 features x groups have no spread .* become null: 'P0/Cells_AreaShape_Area'"):
+    with pytest.warns(
+        ProfileWarning, match="2 of 4 features x groups have no spread .* become null: 'P0/Cells_AreaShape_Area'"
+    ):
         found = RobustMAD()(flat())
     assert found[AREA].null_count() == 24
     assert found[MEAN].null_count() == 0
@@ -120,7 +130,12 @@ def test_a_fit_goes_to_disk_and_to_a_new_plate(tmp_path):
 
 
 def test_a_plate_without_reference_is_named():
-    table = wells().with_columns(pl.when(pl.col("Metadata_Plate") == "P1").then(None).otherwise(pl.col("Metadata_control_type")).alias("Metadata_control_type"))
+    table = wells().with_columns(
+        pl.when(pl.col("Metadata_Plate") == "P1")
+        .then(None)
+        .otherwise(pl.col("Metadata_control_type"))
+        .alias("Metadata_control_type")
+    )
     with pytest.raises(DataError, match=r"1 of 2 groups Metadata_Plate have no reference row: 'P1'.*negcon"):
         RobustMAD(reference=REFERENCE)(table)
     with pytest.raises(DataError, match="no row is in the reference"):
@@ -158,9 +173,13 @@ def test_an_empty_table_is_refused():
 
 
 def test_references_may_be_polars_expressions():
-    assert RobustMAD(reference=pl.col("Metadata_control_type") == "negcon")(wells()).equals(RobustMAD(reference=REFERENCE)(wells()))
+    assert RobustMAD(reference=pl.col("Metadata_control_type") == "negcon")(wells()).equals(
+        RobustMAD(reference=REFERENCE)(wells())
+    )
 
 
 def test_null_is_a_group_like_any_other():
-    table = wells().with_columns(pl.when(pl.col("Metadata_Plate") == "P1").then(None).otherwise(pl.col("Metadata_Plate")).alias("Metadata_Plate"))
+    table = wells().with_columns(
+        pl.when(pl.col("Metadata_Plate") == "P1").then(None).otherwise(pl.col("Metadata_Plate")).alias("Metadata_Plate")
+    )
     assert RobustMAD()(table).drop("Metadata_Plate").equals(RobustMAD()(wells()).drop("Metadata_Plate"))

@@ -125,11 +125,11 @@ def test_places_that_are_no_store_are_refused(tmp_path):
 
 def test_what_is_not_there_is_named(tmp_path):
     store = toy.make_store(tmp_path / "s")
-    with pytest.raises(StoreError, match="no level 'profiles' in this store. Hint: it has 'cells'"):
+    with pytest.raises(StoreError, match=r"no level 'profiles' in this store. Hint: it has 'cells'"):
         store.scan("profiles")
-    with pytest.raises(StoreError, match="no plate 'P9' at level 'cells'. Hint: it has 'P1', 'P2'"):
+    with pytest.raises(StoreError, match=r"no plate 'P9' at level 'cells'. Hint: it has 'P1', 'P2'"):
         store.scan("cells", plates=["P9"])
-    with pytest.raises(SchemaError, match="no column 'Metadata_Wel'.*perhaps 'Metadata_Well'"):
+    with pytest.raises(SchemaError, match=r"no column 'Metadata_Wel'.*perhaps 'Metadata_Well'"):
         store.scan("cells", columns=["Metadata_Wel"])
     with pytest.raises(StoreError, match="nothing was ingested yet"):
         store.audit()
