@@ -160,6 +160,7 @@ def to_block(
 def to_frame(values: NDArray[Any], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Leave: a matrix ``[n_rows, n_features]`` as a frame with these names and types, NaN as null."""
     columns = np.ascontiguousarray(values.T)
+    # One by one: from_numpy takes a single row for a column of arrays.
     frame = pl.DataFrame(dict(zip(dtypes, columns, strict=True)))
     if columns.dtype.kind == "f":
         holed = [name for name, hole in zip(dtypes, np.isnan(columns).any(axis=1), strict=True) if hole]

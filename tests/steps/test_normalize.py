@@ -183,3 +183,8 @@ def test_null_is_a_group_like_any_other():
         pl.when(pl.col("Metadata_Plate") == "P1").then(None).otherwise(pl.col("Metadata_Plate")).alias("Metadata_Plate")
     )
     assert RobustMAD()(table).drop("Metadata_Plate").equals(RobustMAD()(wells()).drop("Metadata_Plate"))
+
+
+def test_a_single_feature_is_enough():
+    table = wells().select("Metadata_Plate", AREA)
+    assert RobustMAD()(table)[AREA].equals(RobustMAD()(wells())[AREA])
