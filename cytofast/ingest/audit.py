@@ -41,6 +41,11 @@ class Audit:
         """Take the rows of one image."""
         self.rows.extend(rows)
 
+    @property
+    def images(self) -> int:
+        """How many images were read so far."""
+        return sum(row["compartment"] == "Image" for row in self.rows)
+
     def table(self) -> pl.DataFrame:
         """Give the audit as a table, in the order of reading."""
         return pl.DataFrame(self.rows, schema=AUDIT_SCHEMA)

@@ -96,7 +96,7 @@ class Plan:
         return self.export.files
 
     def cells(self, audit: Audit | None = None) -> Iterator[pl.DataFrame]:
-        """Yield the plate's cells, an image at a time, sorted by well, site, table, image and object number.
+        """Yield the plate's cells, some images at a time, sorted by well, site, table, image and object number.
 
         Images are parsed side by side, a few ahead of the one that is given out, so that memory does not grow with
         the plate. The number of threads is that of :func:`cytofast.resources.limits`.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -57,18 +59,18 @@ def write_example(
 ) -> Example:
     """Write a made-up experiment as CellProfiler CSV folders, as the Cell Painting Gallery lays them out.
 
-    Below ``folder`` come ``analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/`` with ``Image.csv``, ``Cells.csv``,
-    ``Cytoplasm.csv`` and ``Nuclei.csv``, and ``metadata/`` with platemaps and a table of compounds. As in JUMP, one well
-    in six is a DMSO control whose sample is left empty. Plates differ by a shift, three compounds in four change the
-    cells, those of one mechanism alike. One site has no cells and one nucleus no cell; a few values are missing and
-    two features never change.
+    Below ``folder`` come ``analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/`` with ``Image.csv``,
+    ``Cells.csv``, ``Cytoplasm.csv`` and ``Nuclei.csv``, and ``metadata/`` with platemaps and a table of compounds. As in
+    JUMP, one well in six is a DMSO control whose sample is left empty. Plates differ by a shift; three compounds in four
+    change the cells, those of one mechanism alike. One site has no cells and one nucleus no cell; a few values are
+    missing and two features never change.
 
     Parameters
     ----------
     folder
         Made if it is not there; used as it is if it holds this very experiment.
     plates, wells, sites, cells_per_site
-        How much: wells a plate (at most 384), sites a well, and cells a site on average.
+        How much: wells a plate (6 to 384), sites a well, and cells a site on average.
     seed
         Another seed is another experiment; the same one is the same bytes.
 
@@ -78,8 +80,8 @@ def write_example(
         The folder is there and holds something else.
     """
     target = Path(folder)
-    if not (1 <= wells <= 384 and plates >= 1 and 1 <= sites <= 99 and cells_per_site >= 1):
-        raise RecipeError("an example has 1 to 384 wells, 1 to 99 sites a well, at least one plate and one cell a site")
+    if not (6 <= wells <= 384 and plates >= 1 and 1 <= sites <= 99 and cells_per_site >= 1):
+        raise RecipeError("an example has 6 to 384 wells, 1 to 99 sites a well, at least one plate and one cell a site")
     asked = {"plates": plates, "wells": wells, "sites": sites, "cells_per_site": cells_per_site, "seed": seed}
     if target.exists():
         return _reused(target, asked)
@@ -88,7 +90,7 @@ def write_example(
         if unfinished.exists():
             shutil.rmtree(unfinished)
         unfinished.mkdir(parents=True)
-        example = _write(unfinished, plates, wells, sites, cells_per_site, seed)
+        example = _write(unfinished, **asked)
         described = {"asked": asked, "example": asdict(example)}
         (unfinished / _MARKER).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         for directory, _, files in os.walk(unfinished, topdown=False):
@@ -101,7 +103,7 @@ def write_example(
     return example
 
 
-def _reused(folder: Path, asked: dict[str, int]) -> Example:
+def _reused(folder: Path, asked: Mapping[str, int]) -> Example:
     marker = folder / _MARKER
     try:
         described = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
@@ -112,8 +114,9 @@ def _reused(folder: Path, asked: dict[str, int]) -> Example:
             f"{folder}: is there already and is {'another' if described else 'no'} example experiment. "
             f"Hint: give another folder."
         )
-    found = described["example"]
-    return Example(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    found: dict[str, Any] = described["example"]
+    values: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in found.items()}
+    return Example(**values)
 
 
 def feature_names(compartment: str) -> list[str]:
@@ -170,10 +173,10 @@ def _design(wells: int, seed: int) -> _Design:
     return _Design(names, compound, effects)
 
 
-def _write(folder: Path, plates: int, wells: int, sites: int, cells_per_site: int, seed: int) -> Example:
+def _write(folder: Path, *, plates: int, wells: int, sites: int, cells_per_site: int, seed: int) -> Example:
     design = _design(wells, seed)
     names = tuple(f"EX{100_001 + plate:08d}" for plate in range(plates))
-    empty_well = int(np.flatnonzero(design.compound >= 0)[-1]) if wells > 1 else 0
+    empty_well = int(np.flatnonzero(design.compound >= 0)[-1])
     cells = 0
     for number, plate in enumerate(names):
         draw = generator(seed, 2, number)
@@ -181,7 +184,9 @@ def _write(folder: Path, plates: int, wells: int, sites: int, cells_per_site: in
         if number == plates - 1:
             counts[empty_well * sites] = 0
         cells += int(counts.sum())
-        _write_plate(folder / "analysis" / BATCH_NAME / plate / "analysis", plate, design, counts, number, seed)
+        _write_plate(
+            folder / "analysis" / BATCH_NAME / plate / "analysis", plate, design, counts, number=number, seed=seed
+        )
     _write_metadata(folder / "metadata", names, design)
     return Example(
         plates=names,
@@ -197,7 +202,9 @@ def _write(folder: Path, plates: int, wells: int, sites: int, cells_per_site: in
     )
 
 
-def _write_plate(folder: Path, plate: str, design: _Design, counts: NDArray[np.int64], number: int, seed: int) -> None:
+def _write_plate(
+    folder: Path, plate: str, design: _Design, counts: NDArray[np.int64], *, number: int, seed: int
+) -> None:
     sites = len(counts) // len(design.wells)
     site_of = np.repeat(np.arange(len(counts)), counts)
     object_number = np.arange(len(site_of)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
@@ -220,7 +227,9 @@ def _write_plate(folder: Path, plate: str, design: _Design, counts: NDArray[np.i
         directory = folder / f"{plate}-{well}-{site % sites + 1}"
         directory.mkdir(parents=True)
         orphan = number == 0 and site == 0
-        (directory / "Image.csv").write_bytes(_image(plate, well, site, sites, end - begin, orphan))
+        (directory / "Image.csv").write_bytes(
+            _image(plate, well, site=site, sites=sites, count=end - begin, orphan=orphan)
+        )
         if end == begin:
             continue
         for name in _COMPARTMENTS:
@@ -262,7 +271,7 @@ def _objects(
     return pl.DataFrame(columns)
 
 
-def _image(plate: str, well: str, site: int, sites: int, count: int, orphan: bool) -> bytes:
+def _image(plate: str, well: str, *, site: int, sites: int, count: int, orphan: bool) -> bytes:
     files = {f"FileName_Orig{channel}": f"{plate}_{well}_s{site % sites + 1}_{channel}.tiff" for channel in CHANNELS}
     row: dict[str, object] = {
         "Count_Cells": float(count),

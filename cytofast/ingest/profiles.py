@@ -201,6 +201,9 @@ def _write_text(profiles: pl.DataFrame | pl.LazyFrame, path: Path, separator: st
     rows = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
         with temporary.open("wb") as file:
             if path.name.lower().endswith(".gz"):
                 with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
@@ -211,13 +214,17 @@ def _write_text(profiles: pl.DataFrame | pl.LazyFrame, path: Path, separator: st
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}). What was there before is unchanged. "
-            f"Hint: is the disk full, or is writing not allowed?"
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
     return rows
+
+
+def _cannot_write(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path}: cannot be written ({error.strerror or error}). What was there before is unchanged. "
+        f"Hint: is the disk full, or is writing not allowed?"
+    )
 
 
 def _write_rows(

@@ -22,8 +22,10 @@ from cytofast.schema import BATCH, IMAGE_NUMBER, OBJECT_NUMBER, PLATE, SITE, TAB
 
 _WHOLE_FILE = 64 << 20
 """Files of one image are read whole up to this size; larger ones are scanned first, whatever they claim to hold."""
-_COPIES = 4
-"""The bytes of an image, its parsed columns, and what the parser and the join need besides."""
+_COPIES = 6
+"""The bytes of an image, its parsed columns in float64, and what the parser and the join need besides."""
+_BATCH_BYTES = 64 << 20
+"""Cells are given out in frames of about this size in float64, less where the memory budget is small."""
 
 TABLE = "TableNumber"
 
@@ -31,7 +33,28 @@ Row = dict[str, Any]
 
 
 def read_plate(plan: Plan, audit: Audit) -> Iterator[pl.DataFrame]:
-    """Yield the cells of each site that has some, in the order of the plan."""
+    """Yield the cells in the order of the plan, as frames of some sites each."""
+    # Numbers become float32 once for several sites: with thousands of columns the calls would cost more than the work.
+    at_once = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 16))
+    waiting: list[pl.DataFrame] = []
+    held = 0
+    for frame in _read_sites(plan, audit):
+        waiting.append(frame)
+        held += 8 * frame.height * frame.width
+        if held >= at_once:
+            yield _single(waiting)
+            waiting, held = [], 0
+    if waiting:
+        yield _single(waiting)
+
+
+def _single(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    whole = pl.concat(frames) if len(frames) > 1 else frames[0]
+    columns = [column.cast(pl.Float32) if column.dtype == pl.Float64 else column for column in whole.get_columns()]
+    return pl.DataFrame(columns[:1]).hstack(columns[1:])
+
+
+def _read_sites(plan: Plan, audit: Audit) -> Iterator[pl.DataFrame]:
     threads = max(1, resources.current().threads)
     indexed = dict.fromkeys(
         path for site in plan.sites for _, path in site.folder.objects if not _read_whole(site, path)
@@ -107,7 +130,7 @@ def _read_site(
         else:
             lines[name] = index.read((site.image.table, site.image.number))
             size, content, in_file = index.size, index.digest, index.rows
-        frame = parse_lines(lines[name], header, *_types(name, header, plan))
+        frame = parse_lines(lines[name], header, *_types(name, header))
         objects[name], frames[name] = _keys(frame, name, lines[name], site, plan), frame
         if (frame.height if in_file is None else in_file) == 0:
             empty.append(name)
@@ -128,13 +151,13 @@ def _read_site(
     return _assemble(plan, keys, frames, cells, schema), rows
 
 
-def _types(name: str, header: Header, plan: Plan) -> tuple[dict[str, str], dict[str, Any]]:
+def _types(name: str, header: Header) -> tuple[dict[str, str], dict[str, Any]]:
     """Say what columns are called in the table of cells, and how they are read; columns left out are in neither."""
     features = header.features
     names = {column: f"{name}_{column}" for column in features}
-    types: dict[str, Any] = dict.fromkeys(features, pl.Float32)
-    # Keys may be written as 3.0; float64 holds every whole number that CellProfiler counts to.
-    types |= dict.fromkeys(["ImageNumber", "ObjectNumber", *plan.links.columns.get(name, [])], pl.Float64)
+    # All as float64: Polars reads one float32 in a thousand with a wrong last bit, float64 exactly. Keys may be written
+    # as 3.0, and float64 holds every whole number that CellProfiler counts to.
+    types: dict[str, Any] = dict.fromkeys([*features, "ImageNumber", "ObjectNumber"], pl.Float64)
     if "TableNumber" in header.position:
         types["TableNumber"] = pl.Int64
     return names, types
@@ -215,13 +238,13 @@ def _image_row(plan: Plan, site: Site, n_cells: int) -> Row:
     file = plan.image_files[site.folder.image]
     notes = []
     if not site.folder.objects:
-        counted = ", ".join(f"{count:,} {name}" for name, count in site.image.counts.items())
+        counted = ", ".join(f"{count:,} {name}" for name, count in site.image.counts.items() if count)
         notes.append("no files of objects" + (f", but Image.csv counts {counted}" if counted else ""))
     elif not n_cells:
         notes.append("no cells")
     if site.well is None:
         notes.append("well not named")
-    if plan.export.named_by != "Image.csv":
+    if site.image.plate is None:
         notes.append(f"plate named by {plan.export.named_by}")
     return _row(plan, site, site.folder.image, "Image") | {
         "rows_read": 1,
@@ -257,16 +280,12 @@ def _assemble(
 ) -> pl.DataFrame:
     columns = list(keys)
     for name in plan.export.compartments:
-        frame = frames[name]
-        for column in plan.links.columns.get(name, []):
-            place = frame.get_column_index(f"{name}_{column}")
-            frame.replace_column(place, frame.to_series(place).cast(pl.Float32))
-        columns += _taken(frame, cells[name]).get_columns()
+        columns += _taken(frames[name], cells[name]).get_columns()
     whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
     if whole.columns == schema.names():
         return whole
     lacking = [
-        pl.Series(name, [None], dtype=pl.Float32).new_from_index(0, whole.height)
+        pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, whole.height)
         for name in plan.features
         if name not in whole.schema
     ]
