@@ -15,11 +15,13 @@ def cytofast(monkeypatch, capfd):
 
     def call(*arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["cytofast", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
+        try:
             main()
-            raise SystemExit(0)
+            status = 0
+        except SystemExit as ended:
+            status = int(ended.code or 0)
         captured = capfd.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
+        return status, captured.out, captured.err
 
     return call
 
@@ -125,8 +127,14 @@ def test_a_full_disk_is_an_error_and_the_old_file_stays(cytofast, tmp_path, cell
 
     target = tmp_path / "wells.csv"
     target.write_text("old")
-    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50));"
-    code = f"{limit} import sys; sys.argv[1:] = ['aggregate', {str(cells)!r}, '-o', {str(target)!r}]; from cytofast.cli.app import main; main()"
+    code = (
+        "import resource, signal, sys\n"
+        "from cytofast.cli.app import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))\n"
+        f"sys.argv[1:] = ['aggregate', {str(cells)!r}, '-o', {str(target)!r}]\n"
+        "main()\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "File too large" in done.stderr

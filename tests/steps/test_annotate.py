@@ -88,7 +88,7 @@ def test_numbers_and_text_as_keys():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Annotate(), RecipeError, "no platemap"),
+        (Annotate, RecipeError, "no platemap"),
         (lambda: Annotate("nowhere.txt"), DataError, "nowhere.txt"),
         (lambda: Annotate(pl.DataFrame({"x": [1]})), SchemaError, "no column of wells"),
         (lambda: Annotate(PLATEMAP, on="Metadata_solvnt"), SchemaError, "perhaps 'Metadata_solvent'"),
