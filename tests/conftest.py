@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The first call of a compiled kernel takes seconds.
+settings.register_profile("cytofast", deadline=None)
+settings.load_profile("cytofast")
 
 REAL_DATA = Path(os.environ.get("CYTOFAST_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -1,0 +1,84 @@
+"""Whitening (sphering) matrices from sums of products of deviations.
+
+Notation of Kessy, Lewin and Strimmer 2018, "Optimal whitening and decorrelation": with ``X = U S V'`` (centred, and for
+the ``-cor`` methods scaled to unit variance), PCA whitening is ``V / S`` and ZCA whitening ``V / S V'``, times ``sqrt(n
+- 1)``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles = NDArray[np.float64]
+_UNRELIABLE = 1e-8
+"""Eigenvalues below this share of the largest have lost half of their digits: X'X squares what X knows."""
+
+
+class Decomposition(NamedTuple):
+    """``vectors[d, d]``, one a column, ``singular[d]`` of the data matrix, descending, and the numerical ``rank``."""
+
+    vectors: Doubles
+    singular: Doubles
+    rank: int
+
+
+def decompose(products: Doubles, count: int) -> tuple[Decomposition, bool]:
+    """Eigenvectors of ``products[d, d]``, and whether a second look at the data would sharpen small singular values."""
+    values, vectors = np.linalg.eigh(products)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    largest = values[0] if len(values) else 0.0
+    floor = largest * len(values) * np.finfo(np.float64).eps
+    rank = min(int((values > floor).sum()), max(count - 1, 0))
+    unsure = bool(largest > 0 and (values < _UNRELIABLE * largest)[: min(len(values), max(count - 1, 0))].any())
+    return _finished(vectors, np.sqrt(values), rank), unsure
+
+
+def refine(first: Decomposition, gram: Doubles, count: int) -> Decomposition:
+    """Singular values to the accuracy of a decomposition of the data itself.
+
+    ``gram[d, d]`` is ``Y'Y`` of ``Y = X vectors / probes(first)``. With ``Y'Y = Q L Q'``, ``X'X = R'R`` where
+    ``R = sqrt(L) Q' diag(probes) vectors'``, and R is decomposed without squaring (the idea of Cholesky QR 2, Fukaya
+    2014).
+    """
+    values, q = np.linalg.eigh(gram)
+    root = (np.sqrt(np.maximum(values, 0.0))[:, None] * q.T * probes(first)[None, :]) @ first.vectors.T
+    _, singular, vectors = np.linalg.svd(root)
+    floor = singular[0] * max(len(singular), count) * np.finfo(np.float64).eps * 4
+    rank = min(int((singular > floor).sum()), max(count - 1, 0))
+    return _finished(vectors.T, singular, rank)
+
+
+def probes(decomposition: Decomposition) -> Doubles:
+    """Singular values, none below what can be trusted: divisors that blow nothing up."""
+    singular = decomposition.singular
+    trusted: Doubles = np.maximum(singular, singular[:1] * np.sqrt(_UNRELIABLE))
+    return trusted
+
+
+def _finished(vectors: Doubles, singular: Doubles, rank: int) -> Decomposition:
+    """Directions beyond the rank get the smallest singular value within it; each vector's largest entry is positive."""
+    singular = singular.copy()
+    if 0 < rank < len(singular):
+        singular[rank:] = singular[rank - 1]
+    largest = np.abs(vectors).argmax(axis=0)
+    signs = np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1.0, 1.0)
+    return Decomposition(vectors * signs[None, :], singular, rank)
+
+
+def whitening_matrix(vectors: Doubles, singular: Doubles, count: int, epsilon: float, rotate_back: bool) -> Doubles:
+    """``W[d, d]`` with ``cov(X W) = I``: PCA, or ZCA to ``rotate_back``. ``epsilon`` is added to ``singular``."""
+    divisor = singular + epsilon
+    with np.errstate(divide="ignore"):
+        scaled = vectors * (np.sqrt(max(count - 1, 0)) * np.where(divisor > 0, 1.0 / divisor, 0.0))[None, :]
+    matrix: Doubles = scaled @ vectors.T if rotate_back else scaled
+    return matrix
+
+
+def symmetric_power(matrix: Doubles, exponent: float) -> Doubles:
+    """A power of a symmetric positive definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    power: Doubles = (vectors * np.maximum(values, np.finfo(np.float64).tiny) ** exponent) @ vectors.T
+    return power

@@ -1,0 +1,70 @@
+"""Profiles as matrices, some rows at a time, and the co-moments gathered from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cytofast import resources
+from cytofast.blocks import Reference, predicate, to_matrix
+from cytofast.errors import DataError, listed
+from cytofast.kernels.comoments import CoMoments, absorb, comoments
+
+_CHUNK_BYTES = 128 << 20
+"""A chunk in float64: long enough for its matrix product to be what counts, and small beside the result."""
+
+
+def in_reference(profiles: pl.DataFrame | pl.LazyFrame, reference: Reference) -> pl.DataFrame | pl.LazyFrame:
+    """The rows that the reference takes; a null answer counts as no."""
+    return profiles if reference is None else profiles.filter(predicate(reference))
+
+
+def chunks(
+    profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[str], extra: Sequence[str] = ()
+) -> Iterator[pl.DataFrame]:
+    """Frames of some rows with the features (and ``extra`` columns), in the order of the table."""
+    budget = min(max(_CHUNK_BYTES, 8 * len(features) ** 2), resources.current().working_bytes // 8)
+    rows = max(256, budget // (8 * max(1, len(features))))
+    chosen = profiles.select(list(dict.fromkeys([*extra, *features])))
+    if isinstance(chosen, pl.DataFrame):
+        yield from chosen.iter_slices(rows)
+        return
+    for frame in chosen.collect_batches(chunk_size=rows, maintain_order=True):
+        # A batch may be as long as a row group; the copies that follow must not be.
+        yield from frame.iter_slices(rows)
+
+
+def matrices(profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[str]) -> Iterator[NDArray[np.floating]]:
+    """``float[f, k]`` of some rows at a time; missing is NaN."""
+    for frame in chunks(profiles, features):
+        if frame.height:
+            yield to_matrix(frame, features).T
+
+
+def finite_comoments(profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[str]) -> CoMoments | None:
+    """Co-moments of all rows in one pass; ``None`` as soon as a value is missing or infinite."""
+    total: CoMoments | None = None
+    for columns in matrices(profiles, features):
+        if not np.isfinite(columns).all():
+            return None
+        part = comoments(columns)
+        total = part if total is None else absorb(total, part)
+    return total or CoMoments(0, np.zeros(len(features)), np.zeros((len(features), len(features))))
+
+
+def require_finite(profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[str], where: str) -> CoMoments:
+    """Co-moments of all rows, or an error that names the features with missing or infinite values."""
+    moments = finite_comoments(profiles, features)
+    if moments is not None:
+        return moments
+    bad = np.zeros(len(features), dtype=np.int64)
+    for columns in matrices(profiles, features):
+        bad += (~np.isfinite(columns)).sum(axis=1)
+    names = [f"{features[i]} ({bad[i]:,})" for i in np.argsort(-bad, kind="stable") if bad[i]]
+    raise DataError(
+        f"{where}: {len(names):,} of {len(features):,} features have missing or infinite values, "
+        f"which no covariance can be made of: {listed(names)}. Hint: drop them first with DropMissing(cutoff=0, infinite=True)."
+    )

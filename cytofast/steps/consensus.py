@@ -1,0 +1,213 @@
+"""Consensus: the replicates of a perturbation become one profile."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cytofast import resources
+from cytofast.blocks import Profiles, float_type, group_rows, require_rows, to_frame, to_matrix
+from cytofast.errors import ProfileWarning, RecipeError, listed
+from cytofast.kernels.modz import replicate_correlations, weighted_sum, weights_of
+from cytofast.kernels.moments import grouped_moments
+from cytofast.kernels.quantiles import grouped_medians
+from cytofast.schema import KEYS, Features, as_columns, is_metadata, require_columns, resolve_features
+from cytofast.steps.step import Scope, Step, as_given
+
+Method = Literal["median", "mean", "modz"]
+Correlation = Literal["spearman", "pearson"]
+Missing = Literal["zero", "skip"]
+Doubles = NDArray[np.float64]
+
+REPLICATES = "Metadata_Replicate_Count"
+AGREEMENT = "Metadata_Replicate_Correlation"
+_BATCH_BYTES = 96 << 20
+"""Rows of whole groups taken at once, in float64."""
+
+
+@dataclass(frozen=True)
+class Consensus(Step):
+    """One profile a perturbation: the median, mean or weighted mean of its replicates.
+
+    ``"modz"`` is pycytominer's: the weight of a replicate is its mean Spearman correlation with the others, negative ones
+    counted as 0, at least ``min_weight``, scaled to sum 1 and rounded to ``precision`` digits; one replicate passes through.
+    Missing values: the median and the mean skip them. In modz a missing value counts as 0, as in pycytominer, unless
+    ``missing="skip"``; a feature that all replicates lack stays missing (pycytominer makes 0 of it). A replicate without any
+    correlation (all its values equal) gets the least weight.
+
+    Beside the ``by`` columns and metadata that is the same in all replicates, ``Metadata_Replicate_Count`` and
+    ``Metadata_Replicate_Correlation`` (mean over pairs of replicates; null for one) come with each profile. Groups come
+    sorted; null is a group like any other. A lazy table that does not fit into the memory budget is read several times, some
+    perturbations at a time.
+
+    Parameters
+    ----------
+    by
+        Column or columns that tell one perturbation from another.
+    method
+        ``"median"``, ``"mean"`` or ``"modz"``.
+    features
+        Columns to reduce: ``None`` infers CellProfiler features, a string is a prefix, a list is names.
+    correlation
+        ``"spearman"`` or ``"pearson"``, over features: of the weights, and of what is reported.
+    min_weight
+        The least weight before scaling.
+    precision
+        Decimal digits of a weight; ``None`` does not round. Rounded weights do not quite sum to 1.
+    missing
+        ``"zero"`` or ``"skip"`` (the other replicates' weights are scaled up); modz only.
+
+    Examples
+    --------
+    >>> wells = pl.DataFrame({"Metadata_pert": ["x", "x", "y"], "Cells_A_a": [1.0, 3.0, 5.0], "Cells_A_b": [0.0, 2.0, 1.0]})
+    >>> Consensus("Metadata_pert")(wells).drop("Metadata_Replicate_Correlation").rows()
+    [('x', 2, 2.0, 1.0), ('y', 1, 5.0, 1.0)]
+    """
+
+    name: ClassVar[str] = "consensus"
+    separable: ClassVar[bool] = False
+
+    by: str | Sequence[str]
+    method: Method = "median"
+    features: Features = None
+    correlation: Correlation = "spearman"
+    min_weight: float = 0.01
+    precision: int | None = 4
+    missing: Missing = "zero"
+
+    def __post_init__(self) -> None:
+        if not as_columns(self.by):
+            raise RecipeError("Consensus: by= needs at least one column")
+        for value, known, what in (
+            (self.method, get_args(Method), "method"),
+            (self.correlation, get_args(Correlation), "correlation"),
+            (self.missing, get_args(Missing), "missing"),
+        ):
+            if value not in known:
+                raise RecipeError.unknown(what, str(value), known)
+        if not self.min_weight >= 0:
+            raise RecipeError(f"Consensus: min_weight must not be negative, but is {self.min_weight}")
+
+    @property
+    def scope(self) -> Scope:
+        """All rows: the replicates of a perturbation lie on several plates."""
+        return Scope.DATASET
+
+    def columns(self) -> list[str]:
+        """The ``by`` columns."""
+        return as_columns(self.by)
+
+    def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:  # noqa: ARG002  (a consensus learns nothing)
+        """Reduce each group to one row.
+
+        Raises
+        ------
+        DataError
+            The table has no rows.
+        SchemaError
+            A column is missing or not numeric.
+        """
+        schema = profiles.collect_schema()
+        by: list[str] = as_columns(self.by)
+        require_columns(schema, by, "Consensus: by")
+        features: list[str] = resolve_features(schema, self.features, "Consensus")
+        require_rows(profiles, "Consensus")
+        chosen: set[str] = {*features, *by}
+        others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]
+        if others:
+            warnings.warn(
+                f"Consensus: {len(others)} columns are neither metadata nor features and are left out: {listed(others)}.",
+                ProfileWarning,
+                stacklevel=3,
+            )
+        dropped = {*chosen, *KEYS, REPLICATES, AGREEMENT}
+        kept = [name for name in schema.names() if is_metadata(name) and name not in dropped]
+        dtypes = {name: float_type(schema[name]) for name in features}
+        head = _groups(profiles, by, kept)
+        parts: list[pl.DataFrame] = []
+        agreement: list[Doubles] = []
+        for rows in _held(profiles, by, features, head):
+            for frame, bounds in _batches(rows, by, features):
+                reduced, agreed = self._reduce(frame, features, bounds)
+                parts.append(to_frame(reduced, dtypes))
+                agreement.append(agreed)
+        mean = pl.Series(AGREEMENT, np.concatenate(agreement)).fill_nan(None)
+        return as_given(pl.concat([head.with_columns(mean), pl.concat(parts)], how="horizontal"), profiles)
+
+    def _reduce(self, frame: pl.DataFrame, features: list[str], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+        """Profiles ``[n_groups, f]`` of rows that lie group by group, and the mean correlation of each group."""
+        threads = resources.current().threads
+        matrix = to_matrix(frame, features)
+        rows: NDArray[np.floating] = np.ascontiguousarray(matrix)
+        correlations = replicate_correlations(rows, bounds, self.correlation == "spearman", threads)
+        agreement = np.array([_mean_of_pairs(r) for r in correlations])
+        if self.method == "median":
+            return grouped_medians(matrix.T, bounds, threads), agreement
+        if self.method == "mean":
+            return grouped_moments(matrix.T, bounds)[1], agreement
+        out = np.empty((len(bounds) - 1, len(features)))
+        for group, r in enumerate(correlations):
+            members = rows[bounds[group] : bounds[group + 1]]
+            if len(members) == 1:
+                out[group] = members[0]
+            else:
+                weights = weights_of(r, self.min_weight, self.precision)
+                out[group] = weighted_sum(members, weights, self.missing == "skip")
+        return out, agreement
+
+
+def _mean_of_pairs(r: Doubles) -> float:
+    defined = r[~np.isnan(r)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _groups(profiles: pl.DataFrame | pl.LazyFrame, by: list[str], metadata: list[str]) -> pl.DataFrame:
+    """The groups in order, the metadata that is constant within all of them, and the number of their rows."""
+    table = profiles.lazy().select([*by, *metadata]).collect()
+    codes, keys = group_rows(table, by)
+    first = np.full(keys.height, -1, dtype=np.int64)
+    first[codes[::-1]] = np.arange(table.height)[::-1]
+    constant = [name for name in metadata if table[name].eq_missing(table[name].gather(first).gather(codes)).all()]
+    counts = pl.Series(REPLICATES, np.bincount(codes, minlength=keys.height).astype(np.int64))
+    return keys.hstack([table[name].gather(first) for name in constant]).with_columns(counts)
+
+
+def _held(
+    profiles: pl.DataFrame | pl.LazyFrame, by: list[str], features: list[str], head: pl.DataFrame
+) -> Iterator[pl.DataFrame]:
+    """Whole groups in memory, in order: all at once if they fit, else some of them with each reading."""
+    chosen = profiles.select([*by, *features])
+    if isinstance(chosen, pl.DataFrame):
+        yield chosen
+        return
+    schema = chosen.collect_schema()
+    row = sum(4 if schema[name] == pl.Float32 else 8 for name in features) + 64 * len(by)
+    room = max(1, resources.current().working_bytes // (3 * row))
+    share = (head[REPLICATES].cum_sum() - 1) // room
+    for part in share.unique(maintain_order=True):
+        keys = head.select(by).filter(share == part)
+        # Rows must keep the order of the table inside a group: sums depend on it in their last bits.
+        yield chosen.join(keys.lazy(), on=by, how="semi", nulls_equal=True, maintain_order="left").collect()
+
+
+def _batches(rows: pl.DataFrame, by: list[str], features: list[str]) -> Iterator[tuple[pl.DataFrame, Any]]:
+    """Some whole groups at a time, their rows side by side, with the bounds of each group."""
+    codes, keys = group_rows(rows, by)
+    order = np.argsort(codes, kind="stable")
+    bounds = np.zeros(keys.height + 1, dtype=np.int64)
+    np.cumsum(np.bincount(codes, minlength=keys.height), out=bounds[1:])
+    most = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 8) // (8 * max(1, len(features))))
+    shuffled = bool(np.any(codes[1:] < codes[:-1]))
+    rows = rows.select(features)
+    first = 0
+    while first < keys.height:
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + most, side="right")) - 1)
+        low, high = bounds[first], bounds[last]
+        yield rows[order[low:high]] if shuffled else rows[low:high], bounds[first : last + 1] - low
+        first = last

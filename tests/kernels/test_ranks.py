@@ -1,0 +1,57 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from cytofast.kernels.ranks import average_ranks, to_digits, value_counts
+from cytofast.kernels.spearman import gappy_rank_correlations
+from tests import oracle_wells
+
+numbers = st.sampled_from(
+    [0.0, -0.0, 1.0, 1.0 + 2**-52, -1.0, -1.0 - 2**-52, float("inf"), float("-inf"), 5e-324]
+) | st.floats(allow_nan=False)
+values = st.lists(numbers | st.just(float("nan")), min_size=1, max_size=30)
+
+
+@given(values, st.booleans())
+def test_ranks_are_those_of_the_definition(row, single):
+    with np.errstate(over="ignore"):
+        x = np.array([row, row[::-1]]).astype(np.float32 if single else np.float64)
+    got = average_ranks(x, 2)
+    for line, ranked in zip(x, got, strict=True):
+        present = ~np.isnan(line)
+        assert_array_equal(ranked[present], oracle_wells.ranks(line[present].tolist()))
+        assert np.isnan(ranked[~present]).all()
+
+
+@given(values)
+def test_value_counts(row):
+    distinct, first, second = value_counts(np.array([row]))[0]
+    ratio, unique = oracle_wells.frequencies(row)
+    assert (second / first if distinct > 1 else 0.0) == ratio
+    assert distinct / len(row) == unique
+
+
+@given(st.lists(st.floats(-1e30, 1e30, allow_subnormal=False), min_size=1, max_size=20), st.integers(2, 9))
+def test_digits_are_those_of_text(row, digits):
+    got = to_digits(np.array(row), digits)
+    assert_allclose(got, [float(f"{v:.{digits}g}") for v in row], rtol=1.1 * 10.0 ** (1 - digits))
+    exact = np.array([float(f"{v:.5g}") for v in [0.123456, 12.34567, 123456.7, 1e-7 / 3, 0.0]])
+    assert_allclose(to_digits(np.array([0.123456, 12.34567, 123456.7, 1e-7 / 3, 0.0]), 5), exact, rtol=1e-14)
+    assert_array_equal(to_digits(np.array([np.nan, np.inf]), 3), [np.nan, np.inf])
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5), st.integers(1, 10))
+def test_rank_correlations_with_gaps(seed, f, n):
+    rng = np.random.Generator(np.random.PCG64(seed))
+    x = rng.integers(0, 5, size=(f, n)).astype(float)
+    x[: f // 2 + 1] = np.where(rng.random((f // 2 + 1, n)) < 0.3, np.nan, x[: f // 2 + 1])
+    ranks = average_ranks(x).astype(np.float32)
+    r = np.zeros((f, f))
+    gappy = np.flatnonzero(np.isnan(x).any(axis=1))
+    gappy_rank_correlations(ranks, gappy, r, 2)
+    for i in gappy:
+        for j in range(f):
+            if i != j:
+                assert_allclose(r[i, j], oracle_wells.spearman(x[i], x[j]), atol=1e-12)
+                assert_array_equal(r[i, j], r[j, i])
