@@ -185,32 +185,51 @@ def _ragged(lines: Lines, row: int, fields: int, width: int) -> DataError:
     )
 
 
-def parse_lines(lines: Lines, header: Header, names: Mapping[str, str], types: Mapping[str, Any]) -> pl.DataFrame:
-    """Type every column that ``types`` names (by its name in the file) and call it by its name in ``names``.
+@dataclass(frozen=True)
+class Layout:
+    """How the columns of a file are read: ``types`` by their names in the file, and ``names`` to call them by."""
+
+    header: Header
+    names: Mapping[str, str]
+    types: Mapping[str, Any]
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """Every column of the file, in its order; those that are left out as text."""
+        return {self.names.get(name, name): self.types.get(name, pl.String) for name in self.header.names}
+
+    @cached_property
+    def skipped(self) -> list[str]:
+        """Columns that are left out."""
+        return [self.names.get(name, name) for name in self.header.names if name not in self.types]
+
+
+def parse_lines(lines: Lines, layout: Layout) -> pl.DataFrame:
+    """Type every column that the layout names, and leave the others out.
 
     Raises
     ------
     DataError
         A line is short, long or cut off, or a field is no number; the message names line, column and value.
     """
-    check_lines(lines, len(header.names))
-    schema = {names.get(name, name): types.get(name, pl.String) for name in header.names}
+    width = len(layout.header.names)
+    check_lines(lines, width)
     if not lines.data:
-        frame = pl.DataFrame(schema=schema)
+        frame = pl.DataFrame(schema=layout.schema)
     else:
         try:
             frame = pl.read_csv(
-                lines.data, has_header=False, schema=schema, null_values=list(NAN_TEXT), infer_schema=False
+                lines.data, has_header=False, schema=layout.schema, null_values=list(NAN_TEXT), infer_schema=False
             )
         except pl.exceptions.PolarsError as error:
             if b'"' not in lines.data:
-                _check_fields(lines, len(header.names), ",")
-            raise _not_a_number(lines, header, types) or DataError(f"{lines.path}: {error}") from error
-    skipped = [names.get(name, name) for name in header.names if name not in types]
-    return frame.drop(skipped) if skipped else frame
+                _check_fields(lines, width, ",")
+            raise _not_a_number(lines, layout) or DataError(f"{lines.path}: {error}") from error
+    return frame.drop(layout.skipped) if layout.skipped else frame
 
 
-def _not_a_number(lines: Lines, header: Header, types: Mapping[str, Any]) -> DataError | None:
+def _not_a_number(lines: Lines, layout: Layout) -> DataError | None:
+    header, types = layout.header, layout.types
     text = pl.read_csv(
         lines.data, has_header=False, schema=dict.fromkeys(header.names, pl.String), null_values=list(NAN_TEXT)
     )

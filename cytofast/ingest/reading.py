@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import Plan, Site
-from cytofast.ingest.csv_text import Header, Lines, digest, parse_lines, read_bytes, whole_numbers
+from cytofast.ingest.csv_text import Header, Layout, Lines, digest, parse_lines, read_bytes, whole_numbers
 from cytofast.ingest.joining import DuplicateObjectError, Objects, Rows, join_objects
 from cytofast.ingest.line_index import LineIndex, index_lines
 from cytofast.schema import BATCH, IMAGE_NUMBER, OBJECT_NUMBER, PLATE, SITE, TABLE_NUMBER, WELL
@@ -24,7 +25,7 @@ _WHOLE_FILE = 64 << 20
 """Files of one image are read whole up to this size; larger ones are scanned first, whatever they claim to hold."""
 _COPIES = 6
 """The bytes of an image, its parsed columns in float64, and what the parser and the join need besides."""
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 32 << 20
 """Cells are given out in frames of about this size in float64, less where the memory budget is small."""
 
 TABLE = "TableNumber"
@@ -130,7 +131,7 @@ def _read_site(
         else:
             lines[name] = index.read((site.image.table, site.image.number))
             size, content, in_file = index.size, index.digest, index.rows
-        frame = parse_lines(lines[name], header, *_types(name, header))
+        frame = parse_lines(lines[name], _layout(name, header))
         objects[name], frames[name] = _keys(frame, name, lines[name], site, plan), frame
         if (frame.height if in_file is None else in_file) == 0:
             empty.append(name)
@@ -151,23 +152,22 @@ def _read_site(
     return _assemble(plan, keys, frames, cells, schema), rows
 
 
-def _types(name: str, header: Header) -> tuple[dict[str, str], dict[str, Any]]:
-    """Say what columns are called in the table of cells, and how they are read; columns left out are in neither."""
-    features = header.features
-    names = {column: f"{name}_{column}" for column in features}
+@lru_cache(maxsize=64)
+def _layout(name: str, header: Header) -> Layout:
+    """Say what columns are called in the table of cells, and how they are read; what is in neither is left out."""
     # All as float64: Polars reads one float32 in a thousand with a wrong last bit, float64 exactly. Keys may be written
     # as 3.0, and float64 holds every whole number that CellProfiler counts to.
-    types: dict[str, Any] = dict.fromkeys([*features, "ImageNumber", "ObjectNumber"], pl.Float64)
-    if "TableNumber" in header.position:
-        types["TableNumber"] = pl.Int64
-    return names, types
+    types: dict[str, Any] = dict.fromkeys([*header.features, "ImageNumber", "ObjectNumber"], pl.Float64)
+    if TABLE in header.position:
+        types[TABLE] = pl.Int64
+    return Layout(header, {column: f"{name}_{column}" for column in header.features}, types)
 
 
 def _keys(frame: pl.DataFrame, name: str, lines: Lines, site: Site, plan: Plan) -> Objects:
     """Take the keys out of a parsed compartment, after making sure that every row is of this image."""
     images = whole_numbers(frame.drop_in_place("ImageNumber"), lines, "ImageNumber")
     stray = images != site.image.number
-    if TABLE in frame.schema:
+    if site.image.table is not None:
         stray |= (frame.drop_in_place(TABLE) != site.image.table).fill_null(value=True).to_numpy()
     if stray.any():
         row = int(np.argmax(stray))
@@ -284,10 +284,11 @@ def _assemble(
     whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
     if whole.columns == schema.names():
         return whole
+    present = set(whole.columns)
     lacking = [
         pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, whole.height)
         for name in plan.features
-        if name not in whole.schema
+        if name not in present
     ]
     return whole.hstack(lacking).select(schema.names())
 
