@@ -25,18 +25,22 @@ class Decomposition(NamedTuple):
     rank: int
 
 
-def decompose(products: Doubles, count: int) -> tuple[Decomposition, bool]:
-    """Eigenvectors of ``products[d, d]``, and whether a second look at the data would sharpen small singular values."""
+def decompose(products: Doubles, count: int, noise: Doubles) -> tuple[Decomposition, bool]:
+    """Eigenvectors of ``products[d, d]``, and whether a second look at the data would sharpen small singular values.
+
+    ``noise[d]`` is the rounding of each feature: a direction with no more than that has no variance.
+    """
     values, vectors = np.linalg.eigh(products)
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     largest = values[0] if len(values) else 0.0
-    floor = largest * len(values) * np.finfo(np.float64).eps
-    rank = min(int((values > floor).sum()), max(count - 1, 0))
-    unsure = bool(largest > 0 and (values < _UNRELIABLE * largest)[: min(len(values), max(count - 1, 0))].any())
-    return _finished(vectors, np.sqrt(values), rank), unsure
+    floor = np.sqrt(largest * len(values) * np.finfo(np.float64).eps)
+    within = values[: min(len(values), max(count - 1, 0))]
+    if (within < _UNRELIABLE * largest).any():
+        return Decomposition(vectors, np.sqrt(values), len(within)), True
+    return _finished(vectors, np.sqrt(values), count, noise, floor), False
 
 
-def refine(first: Decomposition, gram: Doubles, count: int) -> Decomposition:
+def refine(first: Decomposition, gram: Doubles, count: int, noise: Doubles) -> Decomposition:
     """Singular values to the accuracy of a decomposition of the data itself.
 
     ``gram[d, d]`` is ``Y'Y`` of ``Y = X vectors / probes(first)``. With ``Y'Y = Q L Q'``, ``X'X = R'R`` where
@@ -46,9 +50,8 @@ def refine(first: Decomposition, gram: Doubles, count: int) -> Decomposition:
     values, q = np.linalg.eigh(gram)
     root = (np.sqrt(np.maximum(values, 0.0))[:, None] * q.T * probes(first)[None, :]) @ first.vectors.T
     _, singular, vectors = np.linalg.svd(root)
-    floor = singular[0] * max(len(singular), count) * np.finfo(np.float64).eps * 4
-    rank = min(int((singular > floor).sum()), max(count - 1, 0))
-    return _finished(vectors.T, singular, rank)
+    floor = singular[0] * np.sqrt(len(singular) * np.finfo(np.float64).eps * _UNRELIABLE)
+    return _finished(vectors.T, singular, count, noise, floor)
 
 
 def probes(decomposition: Decomposition) -> Doubles:
@@ -58,10 +61,15 @@ def probes(decomposition: Decomposition) -> Doubles:
     return trusted
 
 
-def _finished(vectors: Doubles, singular: Doubles, rank: int) -> Decomposition:
-    """Directions beyond the rank get the smallest singular value within it; each vector's largest entry is positive."""
-    singular = singular.copy()
-    if 0 < rank < len(singular):
+def _finished(vectors: Doubles, singular: Doubles, count: int, noise: Doubles, floor: float) -> Decomposition:
+    """Directions without variance last, with the smallest singular value of the others; largest entries positive."""
+    rounding = np.sqrt(count * (np.square(vectors).T @ np.square(noise)))
+    real = singular > np.maximum(rounding, floor)
+    real[max(count - 1, 0) :] = False
+    order = np.argsort(~real, kind="stable")
+    rank = int(real.sum())
+    vectors, singular = vectors[:, order], singular[order]
+    if rank:
         singular[rank:] = singular[rank - 1]
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.where(vectors[largest, np.arange(vectors.shape[1])] < 0, -1.0, 1.0)

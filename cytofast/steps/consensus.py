@@ -35,16 +35,16 @@ _BATCH_BYTES = 96 << 20
 class Consensus(Step):
     """One profile a perturbation: the median, mean or weighted mean of its replicates.
 
-    ``"modz"`` is pycytominer's: the weight of a replicate is its mean Spearman correlation with the others, negative ones
-    counted as 0, at least ``min_weight``, scaled to sum 1 and rounded to ``precision`` digits; one replicate passes through.
-    Missing values: the median and the mean skip them. In modz a missing value counts as 0, as in pycytominer, unless
-    ``missing="skip"``; a feature that all replicates lack stays missing (pycytominer makes 0 of it). A replicate without any
-    correlation (all its values equal) gets the least weight.
+    ``"modz"`` is pycytominer's: the weight of a replicate is its mean Spearman correlation with the others, negative
+    ones counted as 0, at least ``min_weight``, scaled to sum 1 and rounded to ``precision`` digits; one replicate
+    passes through. Missing values: the median and the mean skip them. In modz a missing value counts as 0, as in
+    pycytominer, unless ``missing="skip"``; a feature that all replicates lack stays missing (pycytominer makes 0 of
+    it). A replicate without any correlation (all its values equal) gets the least weight.
 
     Beside the ``by`` columns and metadata that is the same in all replicates, ``Metadata_Replicate_Count`` and
     ``Metadata_Replicate_Correlation`` (mean over pairs of replicates; null for one) come with each profile. Groups come
-    sorted; null is a group like any other. A lazy table that does not fit into the memory budget is read several times, some
-    perturbations at a time.
+    sorted; null is a group like any other. A lazy table that does not fit into the memory budget is read several times,
+    some perturbations at a time.
 
     Parameters
     ----------

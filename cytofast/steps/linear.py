@@ -1,0 +1,149 @@
+"""What the linear corrections share: a matrix for each group, learned from sums, applied well by well."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cytofast.blocks import (
+    Profiles,
+    Reference,
+    float_type,
+    group_rows,
+    predicate,
+    predicate_columns,
+    require_rows,
+    to_frame,
+    to_matrix,
+)
+from cytofast.errors import DataError, ProfileWarning, listed
+from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.step import Scope, Step
+
+Doubles = NDArray[np.float64]
+
+
+class LinearMap(NamedTuple):
+    """``(x - centre) @ matrix``: ``float64[f]`` and ``float64[f, f]``."""
+
+    centre: Doubles
+    matrix: Doubles
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearStep(Step):
+    """A correction that mixes features: every well of a group is shifted and multiplied by the group's matrix."""
+
+    reference: Reference = None
+    by: str | Sequence[str] | None = None
+    features: Features = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None:
+            predicate(self.reference)
+
+    @property
+    def scope(self) -> Scope:
+        """A plate, if the groups lie inside plates; else all rows, through sums that merge."""
+        return Scope.PLATE if PLATE in as_columns(self.by) else Scope.DATASET
+
+    def columns(self) -> list[str]:
+        """The ``by`` columns and those of the reference."""
+        return list(dict.fromkeys([*as_columns(self.by), *predicate_columns(self.reference)]))
+
+    def checked(self, profiles: pl.DataFrame | pl.LazyFrame) -> list[str]:
+        """The features, after all that the step needs was found."""
+        where = type(self).__name__
+        schema = profiles.collect_schema()
+        require_columns(schema, self.columns(), where)
+        features = resolve_features(schema, self.features, where)
+        require_rows(profiles, where)
+        return features
+
+    def outputs(self, features: list[str]) -> list[str]:
+        """Names of the columns that come out; the features themselves, unless they are mixed beyond recognition."""
+        return features
+
+    def maps(self, fit: pl.DataFrame) -> list[LinearMap]:
+        """One map for each group of the fit, in the order of :func:`~cytofast.blocks.group_rows`."""
+        raise NotImplementedError
+
+    def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
+        """Shift and multiply each well, in float64, rounded once to the type of the input. A LazyFrame stays lazy.
+
+        A well that lacks a feature of the fit has no corrected profile: all its features become null, with a
+        :class:`~cytofast.errors.ProfileWarning`.
+
+        Raises
+        ------
+        DataError
+            A group of the profiles is not in the fit.
+        SchemaError
+            A feature of the fit is missing or not numeric.
+        """
+        where, by = type(self).__name__, as_columns(self.by)
+        schema = profiles.collect_schema()
+        features = fit["feature"].unique(maintain_order=True).to_list()
+        resolve_features(schema, features, where)
+        require_columns(schema, by, where)
+        _, keys = group_rows(fit, by)
+        maps, outputs = self.maps(fit), self.outputs(features)
+        single = all(float_type(schema[name]) == pl.Float32 for name in features)
+        dtypes = dict.fromkeys(outputs, pl.Float32() if single else pl.Float64())
+
+        def mapped(frame: pl.DataFrame) -> pl.DataFrame:
+            values = to_matrix(frame, features)
+            out = np.full((frame.height, len(outputs)), np.nan)
+            for code, rows in _rows_of_groups(frame, by, keys, where):
+                some = values[rows]
+                with np.errstate(invalid="ignore", over="ignore"):
+                    out[rows] = (some - maps[code].centre) @ maps[code].matrix
+            _warn_of_gaps(values, frame, where)
+            if outputs == features:
+                return frame.with_columns(to_frame(out, dtypes))
+            return frame.drop(features).hstack(to_frame(out, dtypes))
+
+        if isinstance(profiles, pl.DataFrame):
+            return mapped(profiles)
+        kept = {name: dtype for name, dtype in schema.items() if outputs == features or name not in set(features)}
+        return profiles.map_batches(mapped, schema=pl.Schema({**kept, **dtypes}), streamable=True)
+
+
+def _rows_of_groups(
+    frame: pl.DataFrame, by: list[str], keys: pl.DataFrame, where: str
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """Code of each group in the fit, and its rows in this frame, a few thousand at a time."""
+    codes = np.zeros(frame.height, dtype=np.int64)
+    if by:
+        codes, present = group_rows(frame, by)
+        numbered = keys.with_row_index("fit row")
+        found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
+        if found.null_count():
+            unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
+            raise DataError(
+                f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None."
+            )
+        codes = found.to_numpy().astype(np.int64)[codes]
+    pieces = []
+    for code in np.unique(codes):
+        rows = np.flatnonzero(codes == code)
+        pieces += [(int(code), rows[start : start + 4096]) for start in range(0, len(rows), 4096)]
+    return pieces
+
+
+def _warn_of_gaps(values: NDArray[np.floating], frame: pl.DataFrame, where: str) -> None:
+    gaps = ~np.isfinite(values).all(axis=1)
+    if gaps.any():
+        plate = f" (plate {frame[PLATE][int(gaps.argmax())]!r} and perhaps others)" if PLATE in frame.columns else ""
+        warnings.warn(
+            f"{where}: {int(gaps.sum()):,} of {len(gaps):,} wells{plate} lack values of features that are mixed, and become "
+            "null. Hint: drop features with missing values first, DropMissing(cutoff=0, infinite=True).",
+            ProfileWarning,
+            stacklevel=4,
+        )
