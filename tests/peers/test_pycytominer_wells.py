@@ -11,9 +11,10 @@ pytest.importorskip("pycytominer")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 import pandas as pd  # noqa: E402
-from pycytominer import consensus, feature_select  # noqa: E402
+from pycytominer import consensus, feature_select, normalize  # noqa: E402
 
 from cytofast.steps.consensus import Consensus  # noqa: E402
+from cytofast.steps.correct import Sphere  # noqa: E402
 from cytofast.steps.select import (  # noqa: E402
     DropCorrelated,
     DropListed,
@@ -125,3 +126,51 @@ def test_consensus(real_data, method, by):
     assert mine.height == len(peer)
     expected = peer[features].to_numpy(dtype=float)
     np.testing.assert_allclose(mine.select(features).to_numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["ZCA-cor", "ZCA", "PCA-cor", "PCA"])
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6, 3.0])
+def test_sphering(real_data, method, epsilon):
+    frame = bbbc021(real_data)
+    kept = FeatureSelect([DropLowFrequency(), DropCorrelated()])(pl.from_pandas(frame))
+    frame = frame[kept.columns]
+    features = features_of(frame)
+    peer = normalize(
+        frame,
+        features=features,
+        meta_features=["Metadata_Plate"],
+        method="spherize",
+        spherize_method=method,
+        spherize_epsilon=epsilon,
+    )
+    mine = Sphere(method=method, epsilon=epsilon, features=features)(pl.from_pandas(frame))
+    columns = features if method.startswith("ZCA") else [f"PC_{k}" for k in range(1, len(features) + 1)]
+    expected = peer[
+        features if method.startswith("ZCA") else [f"PC{k}" for k in range(1, len(features) + 1)]
+    ].to_numpy()
+    got = mine.select(columns).to_numpy()
+    np.testing.assert_allclose(np.cov(got.T), np.cov(expected.T), atol=1e-6)
+    if not method.startswith("ZCA"):
+        # A principal direction has no sign.
+        got = got * np.sign((got * expected).sum(axis=0))
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_sphering_of_all_features_by_controls(real_data):
+    """516 features, some of them dependent, and 330 controls: more features than wells."""
+    frame = bbbc021(real_data)
+    features = features_of(frame)
+    varying = [f for f in features if frame.loc[frame["Metadata_Compound"] == "DMSO", f].std() > 0]
+    peer = normalize(
+        frame,
+        features=varying,
+        meta_features=["Metadata_Plate"],
+        samples="Metadata_Compound == 'DMSO'",
+        method="spherize",
+        spherize_epsilon=1e-3,
+    )
+    table = pl.from_pandas(frame)
+    mine = Sphere(epsilon=1e-3, reference="Metadata_Compound = 'DMSO'", features=varying)(table)
+    control = table["Metadata_Compound"] == "DMSO"
+    expected = np.cov(peer.loc[control.to_numpy(), varying].to_numpy().T)
+    np.testing.assert_allclose(np.cov(mine.filter(control).select(varying).to_numpy().T), expected, atol=1e-6)
