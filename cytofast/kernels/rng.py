@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytofast.kernels.jit import compiled
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 _30, _27, _31, _32 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(32)
@@ -40,7 +41,7 @@ def mixed(state: np.uint64) -> np.uint64:
 @compiled
 def substream(key: np.uint64, index: np.uint64) -> np.uint64:
     """The key of stream ``index`` below ``key``."""
-    return mixed(key ^ mixed(index + _GAMMA))
+    return mixed(key ^ mixed(index + GAMMA))
 
 
 @compiled
@@ -49,5 +50,15 @@ def below(key: np.uint64, counter: np.uint64, bound: np.uint64) -> np.int64:
 
     Multiply and shift of 32 bits; the bias is at most ``bound / 2**32``, far below Monte-Carlo error.
     """
-    high = mixed(key + counter * _GAMMA) >> _32
+    high = mixed(key + counter * GAMMA) >> _32
     return np.int64((high * bound) >> _32)
+
+
+@compiled
+def row_digests(bits: NDArray[np.uint64], out: NDArray[np.uint64]) -> None:
+    """64 bits that stand for the content of a row, to put profiles in an order that is not that of the table."""
+    for row in range(bits.shape[0]):
+        state = GAMMA
+        for i in range(bits.shape[1]):
+            state = mixed(state ^ bits[row, i]) + GAMMA
+        out[row] = state

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cytofast.blocks import predicate_columns, reference_mask, require_rows
 from cytofast.errors import DataError, RecipeError, listed
+from cytofast.kernels.rng import row_digests
 from cytofast.kernels.similarity import CORRELATION, METRICS, unit_rows
 from cytofast.schema import Features, is_metadata, require_columns, resolve_features
 
@@ -35,11 +36,14 @@ class Comparable:
         ``float64[n_profiles, n_features]``, scaled so that products are similarities.
     metric
         Code of the metric, see :mod:`cytofast.kernels.similarity`.
+    digests
+        ``uint64[n_profiles]``: the content of each profile as it came, for an order that is not that of the table.
     """
 
     metadata: pl.DataFrame
     units: Doubles
     metric: int
+    digests: NDArray[np.uint64]
 
 
 def metric_code(metric: str) -> int:
@@ -119,6 +123,8 @@ def comparable(
         columns = [features[i] for i in np.flatnonzero(~np.isfinite(units[bad]).all(axis=0))]
         why = f"NaN, nulls or infinities in columns {listed(columns)}"
         metadata, units = _without(metadata, units, bad, why, where, on_invalid)
+    digests = np.empty(len(units), dtype=np.uint64)
+    row_digests(units.view(np.uint64), digests)
     empty = np.flatnonzero(unit_rows(units, metric))
     if empty.size:
         why = (
@@ -127,7 +133,8 @@ def comparable(
             else "all features are zero, so there is no direction"
         )
         metadata, units = _without(metadata, units, empty, why, where, on_invalid)
-    return Comparable(metadata, units, metric)
+        digests = np.delete(digests, empty)
+    return Comparable(metadata, units, metric, digests)
 
 
 def _without(

@@ -1,0 +1,172 @@
+"""Nulls that need no profiles: random rankings of as many positives and candidates as each query has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytofast import resources
+from cytofast.kernels.chance import CHUNK, count_at_least, draw_means, p_value, threshold_of
+from cytofast.kernels.exact import mean_distribution, mean_tail, tail_of
+from cytofast.kernels.jit import over_items, over_ranges
+from cytofast.kernels.rng import key_of
+from cytofast.retrieval.pairing import Lists
+
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Configuration = tuple[int, int]
+"""Positives and candidates of a query."""
+
+TABLE_NULLS = ("ranks", "copairs", "cpjump1")
+_FEW = 3
+"""If so few null draws reach the observed value, its exact tail is worth looking for."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Queries with average precision, and the perturbation that each belongs to (-1: none)."""
+
+    codes: Integers
+    size: int
+    precision: Doubles
+    n_positives: Integers
+    n_total: Integers
+    tolerance: float
+
+    @cached_property
+    def counts(self) -> Integers:
+        """Queries of each perturbation."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=self.size).astype(np.int64)
+
+    @cached_property
+    def means(self) -> Doubles:
+        """Mean average precision; NaN without queries."""
+        return self.mean_of(self.precision)
+
+    def mean_of(self, values: Doubles) -> Doubles:
+        """Means over the queries of each perturbation, added in falling order, so that the order of rows does not matter."""
+        out = np.full(self.size, np.nan)
+        for group, members in enumerate(self.members):
+            if len(members):
+                out[group] = np.sort(values[members])[::-1].sum() / len(members)
+        return out
+
+    @cached_property
+    def members(self) -> list[Integers]:
+        """Queries of each perturbation."""
+        known = np.flatnonzero(self.codes >= 0)
+        lists = Lists.of_codes(self.codes[known], self.size, known)
+        return [lists[group] for group in range(self.size)]
+
+    @cached_property
+    def designs(self) -> list[tuple[Configuration, ...]]:
+        """The sorted configurations of each perturbation's queries."""
+        m, n = self.n_positives.tolist(), self.n_total.tolist()
+        return [tuple(sorted((m[i], n[i]) for i in members.tolist())) for members in self.members]
+
+    def by_design(self) -> dict[tuple[Configuration, ...], Integers]:
+        """Perturbations that share a design, and so a null."""
+        found: dict[tuple[Configuration, ...], list[int]] = {}
+        for group, design in enumerate(self.designs):
+            if design:
+                found.setdefault(design, []).append(group)
+        return {design: np.array(groups) for design, groups in found.items()}
+
+
+def table_p_values(groups: Groups, null: str, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:
+    """p-value of each perturbation, and how it was found; NaN and ``None`` for those without queries."""
+    methods = {"ranks": _independent, "copairs": _shared, "cpjump1": _geometric}
+    return methods[null](groups, null_size, seed)
+
+
+def _draws(design: tuple[Configuration, ...], key: int, null_size: int, threads: int) -> Doubles:
+    out = np.empty(null_size)
+
+    def fill(start: int, stop: int) -> None:
+        draw_means(design, key, start * CHUNK, out[start * CHUNK : stop * CHUNK])
+
+    over_ranges(fill, -(-null_size // CHUNK), threads, smallest=4)
+    return out
+
+
+def _independent(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:
+    p = np.full(groups.size, np.nan)
+    method: list[str | None] = [None] * groups.size
+    threads = resources.current().threads
+    designs = groups.by_design()
+
+    def test(design: tuple[Configuration, ...]) -> None:
+        members = designs[design]
+        thresholds = threshold_of(groups.means[members], groups.tolerance)
+        known = mean_distribution(list(design))
+        if known is not None:
+            p[members] = tail_of(known, thresholds)
+            for group in members:
+                method[group] = "ranks, exact"
+            return
+        draws = _draws(design, key_of("ranks", seed, design), null_size, threads if len(designs) == 1 else 1)
+        reached = count_at_least(draws, thresholds)
+        p[members] = p_value(reached, null_size)
+        tails: dict[float, float | None] = {}
+        for group, count, threshold in zip(members.tolist(), reached.tolist(), thresholds.tolist(), strict=True):
+            method[group] = f"ranks, sampled {null_size:,}"
+            if count <= _FEW:
+                if threshold not in tails:
+                    tails[threshold] = mean_tail(list(design), threshold)
+                tail = tails[threshold]
+                if tail is not None:
+                    p[group], method[group] = tail, "ranks, exact tail"
+
+    over_items(test, list(designs), threads)
+    return p, method
+
+
+def _shared(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:
+    """One null row a configuration, averaged over a perturbation's queries; strictly above counts."""
+    p = np.full(groups.size, np.nan)
+    method: list[str | None] = [None] * groups.size
+    configurations = sorted({configuration for design in groups.designs for configuration in design})
+    place = {configuration: i for i, configuration in enumerate(configurations)}
+    keys = [key_of("copairs", seed, configuration) for configuration in configurations]
+    designs = {design: ([place[c] for c in design], members) for design, members in groups.by_design().items()}
+    above = np.zeros(groups.size, dtype=np.int64)
+    limits = groups.means * (1.0 + groups.tolerance)
+    for first in range(0, null_size, 2 * CHUNK):
+        rows = np.empty((len(configurations), min(2 * CHUNK, null_size - first)))
+
+        def draw(start: int, stop: int, rows: Doubles = rows, first: int = first) -> None:
+            for i in range(start, stop):
+                draw_means([configurations[i]], keys[i], first, rows[i])
+
+        over_ranges(draw, len(configurations), resources.current().threads)
+        for wanted, members in designs.values():
+            null = np.sort(rows[wanted].mean(axis=0) if len(set(wanted)) > 1 else rows[wanted[0]])
+            above[members] += len(null) - np.searchsorted(null, limits[members], side="right")
+    for _, members in designs.values():
+        p[members] = p_value(above[members], null_size)
+        for group in members:
+            method[group] = f"copairs, shared ranks, sampled {null_size:,}"
+    return p, method
+
+
+def _geometric(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:
+    """A p-value a profile, strictly above; their geometric mean a perturbation."""
+    known = np.flatnonzero(groups.codes >= 0)
+    pairs = np.stack([groups.n_positives[known], groups.n_total[known]], axis=1)
+    configurations, which = np.unique(pairs, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    logs = np.full(len(groups.codes), np.nan)
+
+    def test(i: int) -> None:
+        configuration = (int(configurations[i, 0]), int(configurations[i, 1]))
+        null = np.sort(_draws((configuration,), key_of("cpjump1", seed, configuration), null_size, 1))
+        queries = known[which == i]
+        limits = groups.precision[queries] * (1.0 + groups.tolerance)
+        logs[queries] = np.log(p_value(null_size - np.searchsorted(null, limits, side="right"), null_size))
+
+    over_items(test, list(range(len(configurations))), resources.current().threads)
+    p = np.exp(groups.mean_of(logs))
+    return p, [f"cpjump1, geometric mean, sampled {null_size:,}" if n else None for n in groups.counts]
