@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cytofast import resources
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.schema import require_columns
+from cytofast.sharing import shared_columns, sharing_frame
 
 Profiles = TypeVar("Profiles", pl.DataFrame, pl.LazyFrame)
 """Steps give back what they were given: a DataFrame for a DataFrame, a LazyFrame for a LazyFrame."""
@@ -50,6 +51,8 @@ class Block:
     codes: NDArray[np.int64]
     keys: pl.DataFrame
     features: list[str]
+    source: pl.DataFrame
+    """The frame whose memory ``values`` may share."""
 
     @property
     def n_groups(self) -> int:
@@ -154,17 +157,20 @@ def to_block(
     codes, keys = group_rows(frame, by)
     if mask is not None:
         codes = np.where(mask, codes, -1)
-    return Block(to_matrix(frame, features), codes, keys, list(features))
+    shared = shared_columns(frame, features)
+    values = to_matrix(frame, features) if shared is None else shared.T
+    return Block(values, codes, keys, list(features), frame)
 
 
 def to_frame(values: NDArray[Any], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Leave: a matrix ``[n_rows, n_features]`` as a frame with these names and types, NaN as null."""
     columns = np.ascontiguousarray(values.T)
-    # One by one: from_numpy takes a single row for a column of arrays.
-    frame = pl.DataFrame(dict(zip(dtypes, columns, strict=True)))
-    if columns.dtype.kind == "f":
+    if columns.dtype in (np.float32, np.float64):
+        frame = sharing_frame(columns, list(dtypes))
         holed = [name for name, hole in zip(dtypes, np.isnan(columns).any(axis=1), strict=True) if hole]
         frame = frame.with_columns(pl.col(holed).fill_nan(None))
+    else:
+        frame = pl.DataFrame(dict(zip(dtypes, columns, strict=True)))
     own = frame.schema
     return frame.cast({name: dtype for name, dtype in dtypes.items() if own[name] != dtype})
 

@@ -8,6 +8,7 @@ double the footer, which every reader must parse.
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,8 +28,8 @@ _PAGE_BYTES = 1 << 30
 
 
 def row_group_rows(schema: pl.Schema) -> int:
-    """Rows of a row group: the same for every caller unless the memory budget is very small."""
-    width = sum(8 if dtype in (pl.Float64, pl.Int64, pl.String) else 4 for dtype in schema.dtypes())
+    """Rows of a row group: by the number of features, and the same for every caller unless memory is very small."""
+    width = sum(8 if dtype == pl.Float64 else 4 for dtype in schema.dtypes() if dtype.is_numeric())
     room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 6)
     return max(1024, room // max(1, width))
 
@@ -66,6 +67,8 @@ class ProfileWriter:
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pl.DataFrame] = []
         self._group = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._on_its_way: Future[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -94,17 +97,29 @@ class ProfileWriter:
                 compression={name: "zstd" if name in set(text) else "none" for name in schema.names()},
                 write_statistics=text,
                 data_page_size=_PAGE_BYTES,
+                max_rows_per_page=_PAGE_BYTES,
                 store_schema=False,
             )
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def _flush(self, frame: pl.DataFrame) -> None:
+        """Write a row group while the next one is being made; at most one is on its way."""
+        self._arrived()
+        self._on_its_way = self._thread.submit(self._write_group, frame)
+
+    def _arrived(self) -> None:
+        """Wait for the row group that is being written; its error, if any, is ours."""
+        on_its_way, self._on_its_way = self._on_its_way, None
+        if on_its_way is not None:
+            try:
+                on_its_way.result()
+            except OSError as error:
+                raise _cannot_write(self.path, error) from error
+
+    def _write_group(self, frame: pl.DataFrame) -> None:
         assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        try:
-            self._writer.write_table(_arrow(frame), row_group_size=max(1, frame.height))
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
+        self._writer.write_table(_arrow(frame), row_group_size=max(1, frame.height))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -115,8 +130,10 @@ class ProfileWriter:
                     self._flush(
                         pl.concat(self._waiting, rechunk=False) if self._waiting else pl.DataFrame(schema=self.schema)
                     )
+                self._arrived()
                 self._close()
         finally:
+            self._thread.shutdown(wait=True)
             self._abandon()
 
     def _close(self) -> None:
@@ -143,10 +160,15 @@ class ProfileWriter:
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     """As Arrow, with missing features as null: SQL engines and Polars skip null, but take NaN for the largest value."""
-    table = frame.with_columns(selectors.float().fill_nan(None)).to_arrow(compat_level=pl.CompatLevel.oldest())
-    return table.cast(
-        pa.schema([pa.field(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in table.schema])
-    )
+    # Looking costs less than making every column anew.
+    holes = frame.select(selectors.float().is_nan().any())
+    holed = [name for name in holes.columns if holes[name][0]]
+    filled = frame.with_columns(frame.select(holed).fill_nan(None)) if holed else frame
+    table = filled.to_arrow(compat_level=pl.CompatLevel.oldest())
+    for index, field in enumerate(table.schema):
+        if pa.types.is_large_string(field.type):
+            table = table.set_column(index, field.name, table.column(index).cast(pa.string()))
+    return table
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:

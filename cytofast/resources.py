@@ -81,10 +81,16 @@ def _from_environment() -> Resources:
     threads = os.environ.get("CYTOFAST_THREADS")
     scratch = os.environ.get("CYTOFAST_SCRATCH")
     return Resources(
-        memory=_checked(parse_bytes(memory)) if memory else max(machine_memory() // 4, SMALLEST_BUDGET),
+        memory=_checked(parse_bytes(memory)) if memory else _default_memory(),
         threads=int(threads) if threads else _available_threads(),
         scratch=Path(scratch) if scratch else None,
     )
+
+
+def _default_memory() -> int:
+    """A sixteenth of the memory, but no less than 1 GiB where there is that much: more makes nothing faster."""
+    whole = machine_memory()
+    return max(whole // 16, min(2**30, whole // 2), SMALLEST_BUDGET)
 
 
 def _checked(memory: int) -> int:
@@ -100,7 +106,7 @@ _current: ContextVar[Resources | None] = ContextVar("cytofast_resources", defaul
 
 
 def current() -> Resources:
-    """The limits in force: those of :func:`limits`, else ``CYTOFAST_MEMORY`` and friends, else a quarter of the memory."""
+    """The limits in force: those of :func:`limits`, else ``CYTOFAST_MEMORY`` and friends, else a sixteenth of the memory."""
     return _current.get() or _from_environment()
 
 

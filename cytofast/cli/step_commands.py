@@ -22,7 +22,7 @@ FitOption = Annotated[
     Path | None, typer.Option("--fit", metavar="FILE", help="Write what the step learned (parquet or csv).")
 ]
 Memory = Annotated[
-    str | None, typer.Option(help="Peak memory to stay under, such as 2GB. Default: a quarter of the machine's.")
+    str | None, typer.Option(help="Peak memory to stay under, such as 2GB. Default: a sixteenth of the machine's.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: every core.")]
 

@@ -13,7 +13,7 @@ from cytofast.cli.render import Format, out, progress_bar, say, show, show_json
 
 Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="The profile store.")]
 Memory = Annotated[
-    str | None, typer.Option(help="Peak memory to stay under, such as 2GB. Default: a quarter of the machine's.")
+    str | None, typer.Option(help="Peak memory to stay under, such as 2GB. Default: a sixteenth of the machine's.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Worker threads. Default: every core.")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SLAB_VALUES = 1 << 18
-"""Values taken at once, so that their float64 copy stays in cache."""
+from cytofast.kernels.jit import compiled, over_ranges
+
+Floats = NDArray[Any]
+Doubles = NDArray[np.float64]
+
+
+@compiled
+def _scale(
+    columns: Floats, codes: NDArray[np.int64], centres: Doubles, scales: Doubles, first: int, last: int, out: Floats
+) -> None:
+    rows = codes.size
+    for feature in range(first, last):
+        low = 0
+        while low < rows:
+            # Rows of a group are mostly neighbours; inside such a run the loop is the same two numbers throughout.
+            group = codes[low]
+            high = low + 1
+            while high < rows and codes[high] == group:
+                high += 1
+            centre, scale = centres[group, feature], scales[group, feature]
+            for row in range(low, high):
+                out[feature, row] = (np.float64(columns[feature, row]) - centre) / scale
+            low = high
 
 
 def centre_and_scale(
-    columns: NDArray[np.floating],
-    codes: NDArray[np.int64],
-    centres: NDArray[np.float64],
-    scales: NDArray[np.float64],
-    out: NDArray[np.floating],
+    columns: Floats, codes: NDArray[np.int64], centres: Doubles, scales: Doubles, out: Floats, threads: int = 1
 ) -> None:
     """``out[f, r] = (columns[f, r] - centres[codes[r], f]) / scales[codes[r], f]``, in float64, rounded once.
 
     Shapes: ``columns, out [n_features, n_rows]``; ``centres, scales [n_groups, n_features]``. A NaN scale gives NaN.
     """
-    n_features, n_rows = columns.shape
-    edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-2)) if n_rows else np.zeros(1, dtype=np.int64)
-    edges[-1:] = n_rows
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        for low, high in pairwise(edges):
-            group = codes[low]
-            step = max(1, _SLAB_VALUES // max(1, high - low))
-            for start in range(0, n_features, step):
-                part = slice(start, start + step)
-                values = columns[part, low:high] - centres[group, part, None]
-                values /= scales[group, part, None]
-                out[part, low:high] = values
+    over_ranges(
+        lambda first, last: _scale(columns, codes, centres, scales, first, last, out), columns.shape[0], threads
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -116,12 +117,8 @@ def _walk(
     """For each block of features, the frame after all steps and what each step learned from it."""
     metadata, spelled, blocks = _blocks(partition, steps)
     first: list[pl.DataFrame | None] = list(known)
-    for number, block in enumerate(blocks):
-        frame = metadata.hstack(partition.lazy().select(block).collect())
-        if frame.height != partition.manifest.rows:
-            raise StoreError(
-                f"{partition.path}: {frame.height:,} rows, but its manifest says {partition.manifest.rows:,}"
-            )
+    for number, (block, values) in enumerate(_ahead(partition, blocks)):
+        frame = metadata.hstack(values)
         fits: list[pl.DataFrame] = []
         for index, step in enumerate(spelled):
             named = getattr(step, "features", None)
@@ -141,6 +138,16 @@ def _walk(
             frame = step.apply(frame, fit)
         advance(number + 1, len(blocks))
         yield frame, fits
+
+
+def _ahead(partition: Partition, blocks: Sequence[list[str]]) -> Iterator[tuple[list[str], pl.DataFrame]]:
+    """Blocks of features, the next one being read while the one given out is worked on."""
+    with ThreadPoolExecutor(1) as reader:
+        coming = [reader.submit(partition.read, block) for block in blocks[:1]]
+        for number, block in enumerate(blocks):
+            values = coming.pop().result()
+            coming = [reader.submit(partition.read, ahead) for ahead in blocks[number + 1 : number + 2]]
+            yield block, values
 
 
 def _merged(steps: Sequence[Step], learned: Sequence[Sequence[pl.DataFrame]]) -> list[pl.DataFrame]:

@@ -96,7 +96,7 @@ def run(
     store
         A store or its path.
     memory, threads
-        Limits, such as ``"2GB"``; by default a quarter of the machine's memory and all its cores.
+        Limits, such as ``"2GB"``; by default a sixteenth of the machine's memory and all its cores.
     progress
         Called as work goes on.
 

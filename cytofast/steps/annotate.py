@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import polars as pl
 
@@ -131,15 +131,16 @@ class Annotate(Step):
         if clashes:
             table = self._without_clashes(lazy, keys, clashes)
         theirs = table.schema
-        marked = lazy.with_columns(_key(name, schema[name], theirs[name]).alias(f"{name} to join") for name in keys)
-        joined = marked.join(
-            table.lazy(),
-            left_on=[f"{name} to join" for name in keys],
-            right_on=keys,
-            how="left",
-            nulls_equal=True,
-            maintain_order="left",
-        ).drop(f"{name} to join" for name in keys)
+        written = [_key(name, schema[name], theirs[name]).alias(name) for name in keys]
+        options: dict[str, Any] = {"on": keys, "how": "left", "nulls_equal": True, "maintain_order": "left"}
+        if isinstance(profiles, pl.DataFrame):
+            # Only the keys are joined: a join of the whole frame would copy thousands of features.
+            joined = profiles.hstack(profiles.select(written).join(table, **options).drop(keys)).lazy()
+        else:
+            renamed = {name: f"{name} to join" for name in keys}
+            marked = lazy.with_columns(key.name.suffix(" to join") for key in written)
+            options["on"] = list(renamed.values())
+            joined = marked.join(table.lazy().rename(renamed), **options).drop(renamed.values())
         # Metadata first, features after, each in the order it had.
         names = list(dict.fromkeys([*schema.names(), *(name for name in table.columns if name not in keys)]))
         ordered = [n for n in names if n.startswith("Metadata_")] + [n for n in names if not n.startswith("Metadata_")]

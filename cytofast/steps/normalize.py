@@ -31,6 +31,7 @@ from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grouped_quantiles
 from cytofast.kernels.scaling import centre_and_scale
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.sharing import shared_columns
 from cytofast.steps.step import Scope, Step
 
 ZeroScale = Literal["null", "one", "divide", "error"]
@@ -236,9 +237,11 @@ def _apply_frame(
         of_type.setdefault(float_type(schema[name]), []).append(index)
     for dtype, positions in of_type.items():
         chosen = [names[i] for i in positions]
-        values = to_matrix(frame, chosen)
-        out = np.empty(values.T.shape, dtype=np.float32 if dtype == pl.Float32 else np.float64)
-        centre_and_scale(values.T, codes, centres[:, positions], scales[:, positions], out)
+        shared = shared_columns(frame, chosen)
+        columns = to_matrix(frame, chosen).T if shared is None else shared
+        out = np.empty(columns.shape, dtype=np.float32 if dtype == pl.Float32 else np.float64)
+        threads = resources.current().threads
+        centre_and_scale(columns, codes, centres[:, positions], scales[:, positions], out, threads)
         frame = frame.with_columns(to_frame(out.T, dict.fromkeys(chosen, dtype)))
     return frame
 

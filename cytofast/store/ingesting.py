@@ -112,8 +112,8 @@ def _ingest_plate(store: ProfileStore, export: PlateExport, name: PlateName, adv
 
 def _counted(planned: Plan, audit: Audit, advance: Callable[[float], None]) -> Iterator[pl.DataFrame]:
     total = max(1, len(planned.sites))
-    for number, frame in enumerate(planned.cells(audit), 1):
-        advance(min(number, total) / total)
+    for frame in planned.cells(audit):
+        advance(audit.images / total)
         yield frame
 
 

@@ -1,0 +1,215 @@
+"""Read our own Parquet at the speed of a copy.
+
+The files of a store hold each feature of a row group as one uncompressed page of plain float32, one feature right after
+the other. So a block of features of a row group is one read, and where no value is missing it is a matrix already: a header
+of known bytes, then the values. Other Parquet is read by Polars; :meth:`PlainReader.reads` tells.
+
+Formats: https://parquet.apache.org/docs/file-format/data-pages/ and the Thrift compact protocol.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cytofast.errors import StoreError
+from cytofast.sharing import sharing_frame
+
+_DATA_PAGE = 0
+_PLAIN = 0
+_HEADER_BYTES = 96
+_TYPES_WITH_ZIGZAG = {4, 5, 6}
+_RUN_BYTES = 32 * 2**20
+"""So much of a row group is read at once; it is held beside the matrix that it is copied to."""
+
+
+class PlainReader:
+    """Reads float32 features of one file; keeps the footer, which is large for thousands of features, parsed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._footer = pq.read_metadata(path)
+        names = [self._footer.schema.column(i).path for i in range(self._footer.num_columns)]
+        self._position = {name: index for index, name in enumerate(names)}
+        bounds = [0]
+        for group in range(self._footer.num_row_groups):
+            bounds.append(bounds[-1] + self._footer.row_group(group).num_rows)
+        self.rows = bounds[-1]
+        self.bounds = bounds
+
+    def reads(self, columns: Sequence[str]) -> bool:
+        """Whether these columns are laid out as this reader needs them."""
+        if not self._footer.num_row_groups:
+            return False
+        first = self._footer.row_group(0)
+        for name in columns:
+            index = self._position.get(name)
+            if index is None:
+                return False
+            chunk = first.column(index)
+            plain = set(chunk.encodings) <= {"PLAIN", "RLE"} and chunk.compression == "UNCOMPRESSED"
+            if not plain or chunk.physical_type != "FLOAT" or self._footer.schema.column(index).max_repetition_level:
+                return False
+        return self._whole_pages(self._position[columns[0]]) if columns else False
+
+    def _whole_pages(self, index: int) -> bool:
+        """Whether a column chunk is one page."""
+        chunk = self._footer.row_group(0).column(index)
+        with self.path.open("rb") as handle:
+            handle.seek(chunk.data_page_offset)
+            page = _struct(handle.read(_HEADER_BYTES), 0)[0].get(5)
+        return isinstance(page, dict) and page.get(1) == chunk.num_values
+
+    def read(self, columns: Sequence[str], low: int = 0, high: int | None = None) -> NDArray[np.float32]:
+        """``float32[n_columns, high - low]``: rows ``low`` to ``high``, each column contiguous, missing as NaN.
+
+        Raises
+        ------
+        StoreError
+            A page is not what the footer says: the file is damaged.
+        """
+        high = self.rows if high is None else min(high, self.rows)
+        out = np.empty((len(columns), high - low), dtype=np.float32)
+        positions = [self._position[name] for name in columns]
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            for group, (begin, end) in enumerate(pairwise(self.bounds)):
+                first, last = max(begin, low), min(end, high)
+                if first < last:
+                    for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * (end - begin)))):
+                        part = out[start:stop, first - low : last - low]
+                        self._read_run(handle, group, positions[start], part, first - begin)
+        finally:
+            os.close(handle)
+        return out
+
+    def frame(self, columns: Sequence[str], low: int = 0, high: int | None = None) -> pl.DataFrame:
+        """The same as a frame that shares the memory of the matrix."""
+        return sharing_frame(self.read(columns, low, high), columns)
+
+    def _read_run(self, handle: int, group: int, first: int, out: NDArray[np.float32], skip: int) -> None:
+        """Neighbouring columns of one row group: its rows from ``skip`` on, as many as ``out`` takes."""
+        count, taken = out.shape
+        row_group = self._footer.row_group(group)
+        rows = row_group.num_rows
+        begin = row_group.column(first).data_page_offset
+        last = row_group.column(first + count - 1)
+        size = last.data_page_offset + last.total_compressed_size - begin
+        raw = np.empty(size, dtype=np.uint8)
+        if os.preadv(handle, [raw.data], begin) != size:
+            raise StoreError(f"{self.path}: the file ends early. Hint: was it copied completely?")
+        values, _ = self._page(raw, 0, rows)
+        prefix = values.start
+        stride = prefix + 4 * rows
+        if size == stride * count:
+            pages = raw.reshape(count, stride)
+            if (pages[:, :prefix] == pages[0, :prefix]).all():
+                out.view(np.uint8)[:] = pages[:, prefix + 4 * skip : prefix + 4 * (skip + taken)]
+                return
+        at = 0
+        for column in out:
+            values, present = self._page(raw, at, rows)
+            numbers = np.frombuffer(raw[values].tobytes(), "<f4")
+            if present is None:
+                column[:] = numbers[skip : skip + taken]
+            else:
+                whole = np.full(rows, np.nan, dtype=np.float32)
+                whole[present] = numbers
+                column[:] = whole[skip : skip + taken]
+            at = values.stop
+
+    def _page(self, raw: NDArray[np.uint8], at: int, rows: int) -> tuple[slice, NDArray[np.bool_] | None]:
+        """Where the values of the page at ``at`` are, and which rows have one (``None``: all)."""
+        head = raw[at : at + _HEADER_BYTES].tobytes()
+        fields, length = _struct(head, 0)
+        page = fields.get(5)
+        if fields.get(1) != _DATA_PAGE or not isinstance(page, dict) or page.get(1) != rows or page.get(2) != _PLAIN:
+            raise StoreError(
+                f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
+            )
+        content = at + length
+        stop = content + _integer(fields.get(3))
+        levels = int.from_bytes(raw[content : content + 4].tobytes(), "little")
+        present = _levels(raw[content + 4 : content + 4 + levels].tobytes(), rows)
+        start = content + 4 + levels
+        held = rows if present is None else int(np.count_nonzero(present))
+        if stop - start != 4 * held or stop > raw.size:
+            raise StoreError(f"{self.path}: a page has the wrong size; the file is damaged. Hint: make it again.")
+        return slice(start, stop), present
+
+
+def _neighbours(positions: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Runs of columns that are neighbours in the file, none longer than ``most``."""
+    start = 0
+    for index in range(1, len(positions) + 1):
+        if index == len(positions) or positions[index] != positions[index - 1] + 1 or index - start == most:
+            yield start, index
+            start = index
+
+
+def _integer(value: object) -> int:
+    return value if isinstance(value, int) else -1
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def _struct(data: bytes, at: int) -> tuple[dict[int, object], int]:
+    """Fields of a Thrift struct in compact protocol: integers and nested structs, which is all that a page header has."""
+    fields: dict[int, object] = {}
+    number = 0
+    while True:
+        byte = data[at]
+        at += 1
+        if byte == 0:
+            return fields, at
+        kind = byte & 0x0F
+        if byte >> 4:
+            number += byte >> 4
+        else:
+            zigzag, at = _varint(data, at)
+            number = (zigzag >> 1) ^ -(zigzag & 1)
+        if kind in _TYPES_WITH_ZIGZAG:
+            zigzag, at = _varint(data, at)
+            fields[number] = (zigzag >> 1) ^ -(zigzag & 1)
+        elif kind in {1, 2}:
+            fields[number] = kind == 1
+        elif kind == 12:
+            fields[number], at = _struct(data, at)
+        else:
+            return {}, at
+
+
+def _levels(data: bytes, rows: int) -> NDArray[np.bool_] | None:
+    """Definition levels of width 1, run-length or bit-packed, as "is there"; ``None`` if every row is."""
+    present = np.zeros(rows, dtype=bool)
+    at = done = 0
+    while at < len(data) and done < rows:
+        header, at = _varint(data, at)
+        if header & 1:
+            packed = header >> 1
+            bits = np.unpackbits(np.frombuffer(data, np.uint8, packed, at), bitorder="little")[: rows - done]
+            present[done : done + bits.size] = bits
+            at += packed
+            done += bits.size
+        else:
+            run = min(header >> 1, rows - done)
+            present[done : done + run] = data[at]
+            at += 1
+            done += run
+    return None if present.all() else present

@@ -1,0 +1,104 @@
+"""One partition of a store, and how files get there: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import polars as pl
+
+from cytofast import resources
+from cytofast.errors import StoreError
+from cytofast.parquet import ProfileWriter
+from cytofast.plain_pages import PlainReader
+from cytofast.schema import is_metadata
+from cytofast.store.layout import PlateName
+from cytofast.store.manifest import Manifest
+
+_COPIES = 6
+"""A chunk is held as it was read, as it was changed, as it waits to be written, and as it is being written."""
+SMALLEST_CHUNK = 256
+"""Rows to take at least, however little memory there is."""
+
+
+class Partition:
+    """One plate at one level: a Parquet file and its manifest.
+
+    The lazy frame and the reader are made once, so that the footer (tens of megabytes for thousands of features) is
+    parsed once by each.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.path = folder / manifest.file
+        self.name = PlateName(manifest.batch, manifest.plate)
+        self._lazy: pl.LazyFrame | None = None
+        self._reader: PlainReader | None = None
+
+    def lazy(self) -> pl.LazyFrame:
+        """The profiles, as a lazy query."""
+        if self._lazy is None:
+            self._lazy = pl.scan_parquet(self.path, hive_partitioning=False)
+        return self._lazy
+
+    @property
+    def reader(self) -> PlainReader:
+        """Reads features as they lie in the file."""
+        if self._reader is None:
+            self._reader = PlainReader(self.path)
+            if self._reader.rows != self.manifest.rows:
+                raise StoreError(
+                    f"{self.path}: {self._reader.rows:,} rows, but its manifest says {self.manifest.rows:,}. "
+                    "Hint: the file was changed or damaged; make this plate again."
+                )
+        return self._reader
+
+    def read(self, columns: Sequence[str], low: int = 0, high: int | None = None) -> pl.DataFrame:
+        """Rows ``low`` to ``high`` of some features; missing is NaN or null."""
+        high = self.manifest.rows if high is None else high
+        if self.reader.reads(columns):
+            return self.reader.frame(columns, low, high)
+        return self.lazy().select(columns).slice(low, high - low).collect()
+
+    def chunks(self) -> Iterator[pl.DataFrame]:
+        """The rows in order, row group by row group, or less at a time where the memory budget is small."""
+        names = self.lazy().collect_schema().names()
+        metadata = self.lazy().select(name for name in names if is_metadata(name)).collect()
+        features = [name for name in names if not is_metadata(name)]
+        most = max(SMALLEST_CHUNK, resources.current().working_bytes // (_COPIES * 4 * max(1, len(features))))
+        for begin, end in pairwise(self.reader.bounds):
+            for low in range(begin, end, most):
+                high = min(low + most, end)
+                chunk = metadata[low:high].hstack(self.read(features, low, high))
+                yield chunk.select(names)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Take away what a killed writer left; the caller holds the store's lock."""
+    for stale in folder.glob(".*.tmp"):
+        stale.unlink()
+
+
+def write_frame(path: Path, frame: pl.DataFrame) -> None:
+    """A small table as Parquet, whole or not at all."""
+    if path.parent.is_dir():
+        remove_unfinished(path.parent)
+    with ProfileWriter(path) as writer:
+        writer.write(frame)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or not at all, on disk when this returns."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
