@@ -13,8 +13,10 @@ from cytofast.blocks import Reference, predicate, to_matrix
 from cytofast.errors import DataError, listed
 from cytofast.kernels.comoments import CoMoments, absorb, comoments
 
-_CHUNK_BYTES = 128 << 20
-"""A chunk in float64: long enough for its matrix product to be what counts, and small beside the result."""
+_COPIES = 6
+_CHUNK_ROWS = 1024
+"""Rows taken at once, at least, or as many as features: few enough to stay in cache, and enough that the product of a
+chunk outweighs adding it to the others'."""
 
 
 def in_reference(profiles: pl.DataFrame | pl.LazyFrame, reference: Reference) -> pl.DataFrame | pl.LazyFrame:
@@ -26,8 +28,8 @@ def chunks(
     profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[str], extra: Sequence[str] = ()
 ) -> Iterator[pl.DataFrame]:
     """Frames of some rows with the features (and ``extra`` columns), in the order of the table."""
-    budget = min(max(_CHUNK_BYTES, 8 * len(features) ** 2), resources.current().working_bytes // 8)
-    rows = max(256, budget // (8 * max(1, len(features))))
+    most = resources.current().working_bytes // (_COPIES * 8 * max(1, len(features)))
+    rows = max(1, min(max(_CHUNK_ROWS, len(features)), most))
     chosen = profiles.select(list(dict.fromkeys([*extra, *features])))
     if isinstance(chosen, pl.DataFrame):
         yield from chosen.iter_slices(rows)

@@ -72,6 +72,7 @@ class Consensus(Step):
 
     name: ClassVar[str] = "consensus"
     separable: ClassVar[bool] = False
+    reduces: ClassVar[bool] = True
 
     by: str | Sequence[str]
     method: Method = "median"

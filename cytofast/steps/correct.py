@@ -16,6 +16,7 @@ from cytofast.kernels.comoments import CoMoments, spreads_of
 from cytofast.kernels.whitening import Decomposition, decompose, probes, refine, whitening_matrix
 from cytofast.schema import as_columns
 from cytofast.steps.accumulate import in_reference, matrices, require_finite
+from cytofast.steps.components import PrincipalComponents
 from cytofast.steps.counts import RegressCellCount
 from cytofast.steps.harmonize import Harmonize
 from cytofast.steps.linear import Doubles, LinearMap, LinearStep
@@ -23,7 +24,7 @@ from cytofast.steps.position import CentreWells, MedianPolish
 from cytofast.steps.selection import groups_of
 from cytofast.steps.tvn import TVN
 
-__all__ = ["TVN", "CentreWells", "Harmonize", "MedianPolish", "RegressCellCount", "Sphere"]
+__all__ = ["TVN", "CentreWells", "Harmonize", "MedianPolish", "PrincipalComponents", "RegressCellCount", "Sphere"]
 
 Method = Literal["ZCA-cor", "ZCA", "PCA", "PCA-cor"]
 
@@ -80,8 +81,9 @@ class Sphere(LinearStep):
         if not self.epsilon >= 0:
             raise RecipeError(f"Sphere: epsilon must not be negative, but is {self.epsilon}")
 
-    def outputs(self, features: list[str]) -> list[str]:
+    def outputs_of(self, fit: pl.DataFrame) -> list[str]:
         """Principal components have names of their own."""
+        features = super().outputs_of(fit)
         return features if self.method.startswith("ZCA") else [f"PC_{k}" for k in range(1, len(features) + 1)]
 
     def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:

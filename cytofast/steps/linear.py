@@ -27,10 +27,11 @@ from cytofast.schema import PLATE, Features, as_columns, require_columns, resolv
 from cytofast.steps.step import Scope, Step
 
 Doubles = NDArray[np.float64]
+_ROWS = 4096
 
 
 class LinearMap(NamedTuple):
-    """``(x - centre) @ matrix``: ``float64[f]`` and ``float64[f, f]``."""
+    """``(x - centre) @ matrix``: ``float64[f]`` and ``float64[f, n_outputs]``."""
 
     centre: Doubles
     matrix: Doubles
@@ -66,9 +67,9 @@ class LinearStep(Step):
         require_rows(profiles, where)
         return features
 
-    def outputs(self, features: list[str]) -> list[str]:
+    def outputs_of(self, fit: pl.DataFrame) -> list[str]:
         """Names of the columns that come out; the features themselves, unless they are mixed beyond recognition."""
-        return features
+        return _features_of(fit)
 
     def maps(self, fit: pl.DataFrame) -> list[LinearMap]:
         """One map for each group of the fit, in the order of :func:`~cytofast.blocks.group_rows`."""
@@ -89,22 +90,26 @@ class LinearStep(Step):
         """
         where, by = type(self).__name__, as_columns(self.by)
         schema = profiles.collect_schema()
-        features = fit["feature"].unique(maintain_order=True).to_list()
+        features = _features_of(fit)
         resolve_features(schema, features, where)
         require_columns(schema, by, where)
         _, keys = group_rows(fit, by)
-        maps, outputs = self.maps(fit), self.outputs(features)
+        maps, outputs = self.maps(fit), self.outputs_of(fit)
         single = all(float_type(schema[name]) == pl.Float32 for name in features)
         dtypes = dict.fromkeys(outputs, pl.Float32() if single else pl.Float64())
 
         def mapped(frame: pl.DataFrame) -> pl.DataFrame:
-            values = to_matrix(frame, features)
-            out = np.full((frame.height, len(outputs)), np.nan)
+            columns = to_matrix(frame, features).T
+            out = np.empty((len(outputs), frame.height), dtype=np.float32 if single else np.float64)
             for code, rows in _rows_of_groups(frame, by, keys, where):
-                some = values[rows]
+                centre, matrix = maps[code]
                 with np.errstate(invalid="ignore", over="ignore"):
-                    out[rows] = (some - maps[code].centre) @ maps[code].matrix
-            _warn_of_gaps(values, frame, where)
+                    out[:, rows] = matrix.T @ (columns[:, rows] - centre[:, None])
+            gaps = np.flatnonzero(~np.isfinite(columns).all(axis=0))
+            if len(gaps):
+                _warn_of_gaps(gaps, frame, where)
+                out[:, gaps] = np.nan
+            out = out.T
             if outputs == features:
                 return frame.with_columns(to_frame(out, dtypes))
             return frame.drop(features).hstack(to_frame(out, dtypes))
@@ -115,35 +120,38 @@ class LinearStep(Step):
         return profiles.map_batches(mapped, schema=pl.Schema({**kept, **dtypes}), streamable=True)
 
 
+def _features_of(fit: pl.DataFrame) -> list[str]:
+    names: list[str] = fit["feature"].unique(maintain_order=True).to_list()
+    return names
+
+
 def _rows_of_groups(
     frame: pl.DataFrame, by: list[str], keys: pl.DataFrame, where: str
-) -> list[tuple[int, NDArray[np.int64]]]:
+) -> list[tuple[int, slice | NDArray[np.int64]]]:
     """Code of each group in the fit, and its rows in this frame, a few thousand at a time."""
-    codes = np.zeros(frame.height, dtype=np.int64)
-    if by:
-        codes, present = group_rows(frame, by)
-        numbered = keys.with_row_index("fit row")
-        found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
-        if found.null_count():
-            unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
-            raise DataError(
-                f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None."
-            )
-        codes = found.to_numpy().astype(np.int64)[codes]
-    pieces = []
+    if not by:
+        return [(0, slice(start, start + _ROWS)) for start in range(0, frame.height, _ROWS)]
+    codes, present = group_rows(frame, by)
+    numbered = keys.with_row_index("fit row")
+    found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
+    if found.null_count():
+        unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
+        raise DataError(
+            f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None."
+        )
+    codes = found.to_numpy().astype(np.int64)[codes]
+    pieces: list[tuple[int, slice | NDArray[np.int64]]] = []
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)
-        pieces += [(int(code), rows[start : start + 4096]) for start in range(0, len(rows), 4096)]
+        pieces += [(int(code), rows[start : start + _ROWS]) for start in range(0, len(rows), _ROWS)]
     return pieces
 
 
-def _warn_of_gaps(values: NDArray[np.floating], frame: pl.DataFrame, where: str) -> None:
-    gaps = ~np.isfinite(values).all(axis=1)
-    if gaps.any():
-        plate = f" (plate {frame[PLATE][int(gaps.argmax())]!r} and perhaps others)" if PLATE in frame.columns else ""
-        warnings.warn(
-            f"{where}: {int(gaps.sum()):,} of {len(gaps):,} wells{plate} lack values of features that are mixed, and become "
-            "null. Hint: drop features with missing values first, DropMissing(cutoff=0, infinite=True).",
-            ProfileWarning,
-            stacklevel=4,
-        )
+def _warn_of_gaps(gaps: NDArray[np.int64], frame: pl.DataFrame, where: str) -> None:
+    plate = f" (plate {frame[PLATE][int(gaps[0])]!r} and perhaps others)" if PLATE in frame.columns else ""
+    warnings.warn(
+        f"{where}: {len(gaps):,} of {frame.height:,} wells{plate} lack values of features that are mixed, and become "
+        "null. Hint: drop features with missing values first, DropMissing(cutoff=0, infinite=True).",
+        ProfileWarning,
+        stacklevel=4,
+    )

@@ -56,12 +56,10 @@ def standard_blocklist() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Named(Selection):
-    """Rules that look at names alone, never at values."""
+    """Rules that look at names alone; no value is read."""
 
-    @property
-    def scope(self) -> Scope:
-        """Nothing but the names of columns."""
-        return Scope.ROW
+    # A block of columns does not show whether a name is missing.
+    separable: ClassVar[bool] = False
 
     def _stays(self, features: list[str]) -> tuple[list[bool], str]:
         raise NotImplementedError
@@ -162,7 +160,7 @@ class FeatureSelect(Step):
     Parameters
     ----------
     steps
-        Selection rules. In a recipe: tables with ``use = "drop_missing"`` and the rule's keys.
+        Selection rules. In a recipe: tables with ``step = "drop_missing"`` and the rule's keys.
 
     Examples
     --------
@@ -198,7 +196,7 @@ class FeatureSelect(Step):
 
     def parameters(self) -> dict[str, Any]:
         """The rules as tables of a recipe."""
-        return {"steps": [{"use": step.name, **step.parameters()} for step in self.steps]}
+        return {"steps": [{"step": step.name, **step.parameters()} for step in self.steps]}
 
     def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         """Judge in order.
@@ -255,9 +253,9 @@ def _as_selection(step: object, number: int) -> Selection:
     """A rule, or one made of a recipe's table."""
     if isinstance(step, dict):
         parameters = dict(cast("dict[str, Any]", step))
-        use = parameters.pop("use", None)
+        use = parameters.pop("step", None)
         if not isinstance(use, str):
-            raise RecipeError(f'FeatureSelect: rule {number} does not say which it is; write use = "drop_missing"')
+            raise RecipeError(f'FeatureSelect: rule {number} does not say which it is; write step = "drop_missing"')
         kind = step_class(use)
         if not issubclass(kind, Selection):
             raise RecipeError(f"FeatureSelect: rule {number} is {use!r}, which does not select features")

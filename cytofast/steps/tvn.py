@@ -64,9 +64,9 @@ class TVN(LinearStep):
         if not self.ridge >= 0:
             raise RecipeError(f"TVN: ridge must not be negative, but is {self.ridge}")
 
-    def outputs(self, features: list[str]) -> list[str]:
+    def outputs_of(self, fit: pl.DataFrame) -> list[str]:
         """Principal components have names of their own."""
-        return [f"PC_{k}" for k in range(1, len(features) + 1)]
+        return [f"PC_{k}" for k in range(1, len(super().outputs_of(fit)) + 1)]
 
     def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         """Learn one linear map a batch from its controls.

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError
 from cytofast.steps import accumulate
-from cytofast.steps.correct import TVN, CentreWells, Harmonize, MedianPolish, RegressCellCount, Sphere
+from cytofast.steps.correct import (
+    TVN,
+    CentreWells,
+    Harmonize,
+    MedianPolish,
+    PrincipalComponents,
+    RegressCellCount,
+    Sphere,
+)
 from tests import oracle_wells
 
 FEATURES = [f"Cells_A_f{i}" for i in range(5)]
@@ -37,7 +45,7 @@ def matrix(frame: pl.DataFrame, prefix: str = "Cells") -> np.ndarray:
 @pytest.mark.parametrize("method", ["ZCA", "ZCA-cor", "PCA", "PCA-cor"])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_sphering_leaves_the_reference_covariance_one(method, lazy, monkeypatch):
-    monkeypatch.setattr(accumulate, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(accumulate, "_CHUNK_ROWS", 50)
     frame = wells(n=900)
     step = Sphere(method=method, epsilon=0.0, reference="Metadata_control")
     got = step(frame.lazy()).collect() if lazy else step(frame)
@@ -267,3 +275,22 @@ def test_harmony_absent(monkeypatch):
     monkeypatch.setattr(harmonize, "find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="pip install"):
         Harmonize()(wells())
+
+
+def test_principal_components_hold_the_variance():
+    frame = wells()
+    x = matrix(frame)
+    _, s, vt = np.linalg.svd(x - x.mean(axis=0))
+    share = np.cumsum(s**2) / (s**2).sum()
+    for variance in (0.5, 0.98, 0.9999):
+        got = PrincipalComponents(variance)(frame)
+        k = int((share < variance).sum()) + 1
+        assert [name for name in got.columns if name.startswith("PC_")] == [f"PC_{i + 1}" for i in range(k)]
+        expected = (x - x.mean(axis=0)) @ vt[:k].T
+        np.testing.assert_allclose(np.abs(matrix(got, "PC")), np.abs(expected), rtol=1e-6, atol=1e-6)
+    by = PrincipalComponents(0.9, by="Metadata_Batch")
+    assert by(frame.lazy()).collect().equals(by(frame))
+    with pytest.raises(DataError, match="no variance"):
+        PrincipalComponents()(pl.concat([frame.head(1)] * 3))
+    with pytest.raises(RecipeError):
+        PrincipalComponents(0)

@@ -222,9 +222,9 @@ def test_lists():
         lambda: DropMissing(in_groups="some"),
         lambda: FeatureSelect([]),
         lambda: FeatureSelect([{"cutoff": 1}]),
-        lambda: FeatureSelect([{"use": "drop_mising"}]),
-        lambda: FeatureSelect([{"use": "aggregate"}]),
-        lambda: FeatureSelect([{"use": "drop_missing", "cutof": 1}]),
+        lambda: FeatureSelect([{"step": "drop_mising"}]),
+        lambda: FeatureSelect([{"step": "aggregate"}]),
+        lambda: FeatureSelect([{"step": "drop_missing", "cutof": 1}]),
         lambda: FeatureSelect([3]),
     ],
 )
@@ -240,8 +240,8 @@ def test_a_selection_in_a_recipe():
     tables = select.parameters()
     assert tables == {
         "steps": [
-            {"use": "drop_missing", "cutoff": 0.1, "infinite": True},
-            {"use": "drop_correlated", "method": "spearman"},
+            {"step": "drop_missing", "cutoff": 0.1, "infinite": True},
+            {"step": "drop_correlated", "method": "spearman"},
         ]
     }
     assert FeatureSelect.from_parameters(tables, "recipe") == select
