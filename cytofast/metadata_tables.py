@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import zlib
 from pathlib import Path
 
@@ -11,8 +13,21 @@ import polars as pl
 from cytofast.errors import DataError, SchemaError, listed
 from cytofast.schema import MISSING_TEXT, PLATE, WELL, is_metadata
 
-PLATE_NAMES = ("Metadata_Plate", "Metadata_Assay_Plate_Barcode", "Metadata_plate", "Metadata_Plate_Barcode", "Metadata_Barcode", "Metadata_barcode")
-WELL_NAMES = ("Metadata_Well", "Metadata_well_position", "Metadata_Well_Position", "Metadata_well", "Metadata_WellPosition")
+PLATE_NAMES = (
+    "Metadata_Plate",
+    "Metadata_Assay_Plate_Barcode",
+    "Metadata_plate",
+    "Metadata_Plate_Barcode",
+    "Metadata_Barcode",
+    "Metadata_barcode",
+)
+WELL_NAMES = (
+    "Metadata_Well",
+    "Metadata_well_position",
+    "Metadata_Well_Position",
+    "Metadata_well",
+    "Metadata_WellPosition",
+)
 
 
 def prefixed(table: pl.DataFrame) -> pl.DataFrame:
@@ -62,6 +77,7 @@ def read_metadata_table(path: str | Path) -> pl.DataFrame:
     if not header.strip():
         raise DataError(f"{file}: the file is empty.")
     separator = max(b"\t,;", key=lambda mark: header.count(bytes([mark])))
+    _require_whole_lines(content, chr(separator), file)
     try:
         table = pl.read_csv(content, separator=chr(separator), infer_schema=False, null_values=list(MISSING_TEXT))
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
@@ -69,3 +85,19 @@ def read_metadata_table(path: str | Path) -> pl.DataFrame:
     if table.height == 0:
         raise DataError(f"{file}: the table has a header but no rows.")
     return prefixed(table)
+
+
+def _require_whole_lines(content: bytes, separator: str, file: Path) -> None:
+    """Raise a :class:`DataError` at the first line with another number of fields than the header.
+
+    Polars fills short lines with nulls, so that a table cut off in the middle of a line would pass.
+    """
+    lines = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), delimiter=separator)
+    expected = 0
+    for fields in lines:
+        expected = expected or len(fields)
+        if fields and len(fields) != expected:
+            raise DataError(
+                f"{file}, line {lines.line_num}: {len(fields)} fields, but the header has {expected}. "
+                "Hint: was the file cut off, or does a value hold the separator without quotes?"
+            )

@@ -127,8 +127,18 @@ class PlainReader:
 
     def _page(self, raw: NDArray[np.uint8], at: int, rows: int) -> tuple[slice, NDArray[np.bool_] | None]:
         """Where the values of the page at ``at`` are, and which rows have one (``None``: all)."""
-        head = raw[at : at + _HEADER_BYTES].tobytes()
-        fields, length = _struct(head, 0)
+        damaged = StoreError(
+            f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
+        )
+        try:
+            return self._parsed_page(raw, at, rows, damaged)
+        except (IndexError, ValueError) as error:
+            raise damaged from error
+
+    def _parsed_page(
+        self, raw: NDArray[np.uint8], at: int, rows: int, damaged: StoreError
+    ) -> tuple[slice, NDArray[np.bool_] | None]:
+        fields, length = _struct(raw[at : at + _HEADER_BYTES].tobytes(), 0)
         page = fields.get(5)
         if fields.get(1) != _DATA_PAGE or not isinstance(page, dict) or page.get(1) != rows or page.get(2) != _PLAIN:
             raise StoreError(
@@ -141,7 +151,7 @@ class PlainReader:
         start = content + 4 + levels
         held = rows if present is None else int(np.count_nonzero(present))
         if stop - start != 4 * held or stop > raw.size:
-            raise StoreError(f"{self.path}: a page has the wrong size; the file is damaged. Hint: make it again.")
+            raise damaged
         return slice(start, stop), present
 
 
