@@ -85,9 +85,17 @@ class RegressCellCount(Step):
             raise SchemaError(f"RegressCellCount: count column {self.count!r} holds {schema[self.count]}, not numbers.")
         features = [n for n in resolve_features(schema, self.features, "RegressCellCount") if n != self.count]
         require_rows(profiles, "RegressCellCount")
-        return self.merge(
+        fit = self.merge(
             [self._fit_block(frame, block) for frame, block in column_blocks(profiles, [self.count], features)]
         )
+        if fit.height and not (fit["status"] == "ok").any():
+            warnings.warn(
+                f"RegressCellCount: none of {fit.height:,} features has more than min_unique={self.min_unique} distinct "
+                "values, so none is corrected. Hint: fit all plates together, or lower min_unique.",
+                ProfileWarning,
+                stacklevel=3,
+            )
+        return fit
 
     def _fit_block(self, frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
         counts = frame[self.count].cast(pl.Float64).fill_null(np.nan).to_numpy()

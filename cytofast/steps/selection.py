@@ -198,6 +198,9 @@ def drop_columns(profiles: Profiles, kept: dict[str, bool], where: str) -> Profi
         result = result.with_columns(
             pl.lit(None, dtype=pl.Float32 if single else pl.Float64).alias(name) for name in absent
         )
+        # In the order of the fit, so that all plates come out alike.
+        others = [name for name in result.collect_schema().names() if name not in kept]
+        result = result.select([*others, *staying])
     return result
 
 

@@ -201,6 +201,8 @@ def test_counts_that_cannot_be_regressed():
     frame = wells()
     coarse = frame.with_columns(pl.col(FEATURES[0]).sign())
     assert RegressCellCount(min_unique=10)(coarse)[FEATURES[0]].equals(coarse[FEATURES[0]])
+    with pytest.warns(ProfileWarning, match="none of 5 features"):
+        assert RegressCellCount()(frame).equals(frame)
     with pytest.raises(DataError, match="same value"):
         RegressCellCount()(frame.with_columns(pl.lit(3).alias("Metadata_Object_Count")))
     with pytest.raises(SchemaError, match="not numbers"):

@@ -75,6 +75,18 @@ def test_every_rule_lazy_or_in_small_blocks_gives_the_same_report(seed, single, 
         assert left(step.apply(frame, eager)) == left(step.apply(frame.lazy(), eager))
 
 
+def test_out_of_core_gives_the_same_report(monkeypatch):
+    frame = wells(1, n=500)
+    whole = [step.fit(frame) for step in ALL]
+    monkeypatch.setattr(resources.Resources, "working_bytes", property(lambda self: 30_000))
+    for step, expected in zip(ALL, whole, strict=True):
+        got = step.fit(frame.lazy())
+        assert got.drop("value", "r").equals(expected.drop("value", "r"))
+        for column in ("value", "r"):
+            a, b = (x[column].fill_null(np.nan).to_numpy() for x in (got, expected))
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def test_what_each_rule_drops():
     frame = wells()
     assert left(DropMissing()(frame)) == [0, 1, 3, 4, 6, 7, 8, 9, 10, 11]
