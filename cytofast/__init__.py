@@ -21,13 +21,41 @@ if TYPE_CHECKING:
     from cytofast.recipe.recipe import Recipe as Recipe
     from cytofast.recipe.run import run as run
     from cytofast.resources import limits as limits
+    from cytofast.retrieval.average_precision import assign_reference_index as assign_reference_index
+    from cytofast.retrieval.average_precision import average_precision as average_precision
+    from cytofast.retrieval.neighbors import neighbors as neighbors
+    from cytofast.retrieval.neighbors import similarity as similarity
+    from cytofast.retrieval.presets import activity as activity
+    from cytofast.retrieval.presets import consistency as consistency
+    from cytofast.retrieval.rule import Retrieval as Retrieval
+    from cytofast.retrieval.significance import fraction_retrieved as fraction_retrieved
+    from cytofast.retrieval.significance import mean_average_precision as mean_average_precision
     from cytofast.schema import normalize_wells as normalize_wells
     from cytofast.schema import parse_features as parse_features
     from cytofast.steps.aggregate import Aggregate as Aggregate
     from cytofast.steps.annotate import Annotate as Annotate
+    from cytofast.steps.consensus import Consensus as Consensus
+    from cytofast.steps.correct import Sphere as Sphere
+    from cytofast.steps.correlated import DropCorrelated as DropCorrelated
+    from cytofast.steps.counts import RegressCellCount as RegressCellCount
+    from cytofast.steps.harmonize import Harmonize as Harmonize
     from cytofast.steps.normalize import Robustize as Robustize
     from cytofast.steps.normalize import RobustMAD as RobustMAD
     from cytofast.steps.normalize import Standardize as Standardize
+    from cytofast.steps.position import CentreWells as CentreWells
+    from cytofast.steps.position import MedianPolish as MedianPolish
+    from cytofast.steps.select import DropListed as DropListed
+    from cytofast.steps.select import FeatureSelect as FeatureSelect
+    from cytofast.steps.select import KeepListed as KeepListed
+    from cytofast.steps.select_rules import DropLowFrequency as DropLowFrequency
+    from cytofast.steps.select_rules import DropLowMAD as DropLowMAD
+    from cytofast.steps.select_rules import DropLowVariance as DropLowVariance
+    from cytofast.steps.select_rules import DropMissing as DropMissing
+    from cytofast.steps.select_rules import DropNoisy as DropNoisy
+    from cytofast.steps.select_rules import DropOutliers as DropOutliers
+    from cytofast.steps.transform import ClipOutliers as ClipOutliers
+    from cytofast.steps.transform import InverseNormal as InverseNormal
+    from cytofast.steps.tvn import TVN as TVN
     from cytofast.store.profile_store import ProfileStore as ProfileStore
     from cytofast.store.profile_store import open_store as open_store
 
@@ -45,6 +73,34 @@ _HOMES = {
     "RobustMAD": "steps.normalize",
     "Standardize": "steps.normalize",
     "Robustize": "steps.normalize",
+    "InverseNormal": "steps.transform",
+    "ClipOutliers": "steps.transform",
+    "FeatureSelect": "steps.select",
+    "DropListed": "steps.select",
+    "KeepListed": "steps.select",
+    "DropMissing": "steps.select_rules",
+    "DropLowVariance": "steps.select_rules",
+    "DropLowFrequency": "steps.select_rules",
+    "DropOutliers": "steps.select_rules",
+    "DropNoisy": "steps.select_rules",
+    "DropLowMAD": "steps.select_rules",
+    "DropCorrelated": "steps.correlated",
+    "Sphere": "steps.correct",
+    "TVN": "steps.tvn",
+    "CentreWells": "steps.position",
+    "MedianPolish": "steps.position",
+    "RegressCellCount": "steps.counts",
+    "Harmonize": "steps.harmonize",
+    "Consensus": "steps.consensus",
+    "Retrieval": "retrieval.rule",
+    "average_precision": "retrieval.average_precision",
+    "assign_reference_index": "retrieval.average_precision",
+    "mean_average_precision": "retrieval.significance",
+    "fraction_retrieved": "retrieval.significance",
+    "neighbors": "retrieval.neighbors",
+    "similarity": "retrieval.neighbors",
+    "activity": "retrieval.presets",
+    "consistency": "retrieval.presets",
     "Recipe": "recipe.recipe",
     "run": "recipe.run",
     "CytofastError": "errors",

@@ -10,7 +10,7 @@ import warnings
 
 import typer
 
-from cytofast.cli import step_commands, store_commands
+from cytofast.cli import sql_commands, step_commands, store_commands, well_commands
 from cytofast.cli.render import say
 from cytofast.errors import CytofastError, ProfileWarning, RecipeError
 
@@ -24,7 +24,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 store_commands.register(app)
+sql_commands.register(app)
 step_commands.register(app)
+well_commands.register(app)
 
 
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

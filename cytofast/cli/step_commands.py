@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 import typer
 
 from cytofast import resources
@@ -35,15 +36,17 @@ class Method(StrEnum):
     ROBUSTIZE = "robustize"
 
 
-def _names(text: str | None) -> list[str] | str | None:
+def names_of(text: str | None) -> list[str] | str | None:
+    """What an option says of features: a prefix, or names with commas."""
     if text is None:
         return None
     return [name.strip() for name in text.split(",")] if "," in text else text
 
 
-def _apply(
+def apply_step(
     step: Step, source: Path, target: Path, fit_path: Path | None, memory: str | None, threads: int | None
-) -> None:
+) -> pl.DataFrame:
+    """Fit a step to a file, apply it, write the result, and give back the fit."""
     from cytofast.ingest.profiles import read_profiles, write_profiles
 
     with resources.limits(memory, threads):
@@ -54,6 +57,7 @@ def _apply(
         result = step.apply(profiles, fit)
         rows = write_profiles(result, target)
         written(target, rows, len(result.collect_schema()))
+    return fit
 
 
 def aggregate(
@@ -76,9 +80,9 @@ def aggregate(
     from cytofast.steps.aggregate import Aggregate
 
     step = Aggregate.from_parameters(
-        {"by": by.split(","), "statistic": statistic, "features": _names(features)}, "aggregate"
+        {"by": by.split(","), "statistic": statistic, "features": names_of(features)}, "aggregate"
     )
-    _apply(step, source, output, None, memory, threads)
+    apply_step(step, source, output, None, memory, threads)
 
 
 def annotate(
@@ -102,7 +106,7 @@ def annotate(
     """
     from cytofast.steps.annotate import Annotate
 
-    _apply(Annotate(platemap, on=on.split(",") if on else None, suffix=suffix), source, output, fit, None, None)
+    apply_step(Annotate(platemap, on=on.split(",") if on else None, suffix=suffix), source, output, fit, None, None)
 
 
 def normalize(
@@ -138,12 +142,12 @@ def normalize(
     parameters = {
         "by": None if by.lower() == "none" else by.split(","),
         "reference": reference,
-        "features": _names(features),
+        "features": names_of(features),
         "zero_scale": zero_scale,
         **{key: value for key, value in given.items() if value is not None},
     }
     step = step_class(method.value).from_parameters(parameters, "normalize")
-    _apply(step, source, output, fit, memory, threads)
+    apply_step(step, source, output, fit, memory, threads)
 
 
 def register(app: typer.Typer) -> None:

@@ -17,8 +17,43 @@ from cytofast.errors import RecipeError
 from cytofast.steps.step import Step, step_class
 from cytofast.store.layout import checked_level
 
-STEP_MODULES = ("aggregate", "annotate", "normalize")
+STEP_MODULES = (
+    "aggregate",
+    "annotate",
+    "normalize",
+    "transform",
+    "select",
+    "select_rules",
+    "correlated",
+    "correct",
+    "tvn",
+    "position",
+    "counts",
+    "harmonize",
+    "consensus",
+)
 """Modules of the steps that a recipe may name."""
+
+
+def load_steps() -> None:
+    """Make every step known by its name."""
+    for module in STEP_MODULES:
+        importlib.import_module(f"cytofast.steps.{module}")
+
+
+def shipped_text(name: str) -> str:
+    """The TOML of a recipe that comes with cytofast.
+
+    Raises
+    ------
+    RecipeError
+        There is none of this name; the message lists those there are.
+    """
+    shipped = files("cytofast.recipe") / "shipped"
+    names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
+    if name not in names:
+        raise RecipeError(f"there is no recipe file {name!r}; shipped recipes are {', '.join(names)}")
+    return (shipped / f"{name}.toml").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -68,11 +103,7 @@ class Recipe:
         given = Path(path)
         if given.is_file():
             return cls.from_toml(given.read_text(encoding="utf-8"), str(given), given.parent)
-        shipped = files("cytofast.recipe") / "shipped"
-        names = sorted(entry.name.removesuffix(".toml") for entry in shipped.iterdir() if entry.name.endswith(".toml"))
-        if str(path) not in names:
-            raise RecipeError(f"there is no recipe file {str(path)!r}; shipped recipes are {', '.join(names)}")
-        return cls.from_toml((shipped / f"{path}.toml").read_text(encoding="utf-8"), str(path), Path())
+        return cls.from_toml(shipped_text(str(path)), str(path), Path())
 
     @classmethod
     def from_toml(cls, text: str, where: str = "recipe", folder: Path | None = None) -> Self:
@@ -80,8 +111,7 @@ class Recipe:
 
         Relative file names are taken from ``folder``.
         """
-        for module in STEP_MODULES:
-            importlib.import_module(f"cytofast.steps.{module}")
+        load_steps()
         try:
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

@@ -192,5 +192,5 @@ def test_a_recipe_that_makes_no_sense_is_refused(tmp_path, text, message):
 
 def test_shipped_recipes_are_read_by_name():
     assert list(Recipe.read("default").levels) == ["wells", "profiles"]
-    with pytest.raises(RecipeError, match="no recipe file 'defalt'; shipped recipes are default, single_cells"):
+    with pytest.raises(RecipeError, match="no recipe file 'defalt'; shipped recipes are cpjump1, default"):
         Recipe.read("defalt")

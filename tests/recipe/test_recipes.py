@@ -1,0 +1,119 @@
+import polars as pl
+import pytest
+
+import cytofast
+from cytofast import DataError, Recipe, RecipeError, SchemaError
+from cytofast.recipe.convert import convert_profiling_recipe
+from cytofast.recipe.explain import explain_feature
+from cytofast.recipe.recipe import shipped_text
+from tests import toy
+
+SHIPPED = ["default", "single_cells", "cpjump1", "jump-compound", "jump-orf", "jump-crispr", "rosetta"]
+
+
+@pytest.fixture(scope="module")
+def example_store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("example")
+    cytofast.write_example(folder / "experiment", plates=3, wells=48)
+    store = cytofast.open_store(folder / "store", create=True)
+    store.ingest(folder / "experiment" / "analysis", platemap=folder / "experiment" / "metadata")
+    return store
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_read(name):
+    assert Recipe.read(name).levels
+    assert shipped_text(name).startswith("#"), "a recipe says what it is for"
+
+
+def test_cpjump1_runs_and_every_dropped_feature_has_its_reason(example_store):
+    summary = cytofast.run("cpjump1", example_store)
+    assert set(summary["outcome"]) == {"written"}
+    assert set(cytofast.run("cpjump1", example_store)["outcome"]) == {"unchanged"}
+    assert example_store.levels() == ["cells", "wells", "normalized", "profiles"]
+    before = set(example_store.scan("normalized").collect_schema().names())
+    after = set(example_store.scan("profiles").collect_schema().names())
+    dropped = sorted(before - after)
+    assert len(dropped) > 10
+    for feature in dropped:
+        fates = explain_feature(example_store, feature).filter(pl.col("level") == "profiles")["fate"].to_list()
+        assert any(": dropped" in fate for fate in fates), feature
+        assert fates[-1] == "not there"
+
+
+def test_a_level_made_anew_shows_only_its_own_fits(example_store):
+    cytofast.run("cpjump1", example_store)
+    assert list(example_store.fits("profiles")) == ["feature_select"]
+    cytofast.run("default", example_store)
+    assert list(example_store.fits("profiles")) == ["robust_mad"]
+
+
+def test_a_feature_that_nobody_knows(example_store):
+    with pytest.raises(SchemaError, match="perhaps 'Cells_AreaShape_Area'"):
+        explain_feature(example_store, "Cells_AreaShape_Aera")
+
+
+def test_consensus_over_plates_is_one_partition(tmp_path):
+    store = toy.make_store(tmp_path / "s")
+    levels = {
+        "wells": [cytofast.Aggregate(), cytofast.Annotate()],
+        "consensus": [cytofast.Consensus(by="Metadata_broad_sample")],
+    }
+    summary = cytofast.run(Recipe(levels), store)
+    assert summary.filter(pl.col("level") == "consensus").select("batch", "plate", "rows").rows() == [("all", "all", 9)]
+    assert set(cytofast.run(Recipe(levels), store)["outcome"]) == {"unchanged"}
+    expected = cytofast.Consensus(by="Metadata_broad_sample")(store.scan("wells").collect())
+    assert store.scan("consensus").collect().equals(expected)
+
+
+CONFIG = """
+pipeline: 2020_11_04_CPJUMP1
+compartments: [cells, cytoplasm, nuclei]
+aggregate: {perform: true, plate_column: Metadata_Plate, well_column: Metadata_Well, method: median, fields: all}
+annotate:
+  perform: true
+  well_column: Metadata_Well
+  external: {perform: true, file: JUMP-Target-1_compound_metadata.tsv, merge_column: broad_sample}
+normalize: {perform: true, method: mad_robustize, features: infer, mad_robustize_fudge_factor: 0}
+normalize_negcon: {perform: true, method: mad_robustize, features: infer, mad_robustize_fudge_factor: 0, min_cells: 10}
+feature_select_negcon:
+  perform: true
+  features: infer
+  level: batch
+  gct: true
+  operations: [variance_threshold, correlation_threshold, drop_na_columns, blocklist, noise_removal]
+options: {compression: gzip, float_format: "%.5g"}
+---
+batch: 2020_11_04_CPJUMP1
+plates:
+  - {name: BR00116991, process: true}
+process: true
+"""
+
+
+def test_a_profiling_recipe_is_converted_and_what_is_lost_is_said(tmp_path):
+    path = tmp_path / "config.yml"
+    path.write_text(CONFIG)
+    text, lost = convert_profiling_recipe(path)
+    assert Recipe.from_toml(text).levels == Recipe.read("cpjump1").levels
+    said = "\n".join(lost)
+    for what in (
+        "min_cells = 10",
+        "gct",
+        "noise_removal",
+        "float_format",
+        "1 plates",
+        "external metadata",
+        "normalize beside",
+    ):
+        assert what in said
+
+
+def test_what_is_no_profiling_recipe(tmp_path):
+    path = tmp_path / "config.yml"
+    for content, error in (("a: [", DataError), ("- 1", DataError), ("", DataError), ("pipeline: x", RecipeError)):
+        path.write_text(content)
+        with pytest.raises(error, match=r"config\.yml"):
+            convert_profiling_recipe(path)
+    with pytest.raises(DataError, match="no such file"):
+        convert_profiling_recipe(tmp_path / "nothing.yml")
