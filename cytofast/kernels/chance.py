@@ -42,13 +42,12 @@ for _bit in range(64):
 
 def threshold_of(observed: Doubles, tolerance: float = TOLERANCE) -> Doubles:
     """Null values from here on are "at least" the observed ones."""
-    limits: Doubles = observed * (1.0 - tolerance)
-    return limits
+    return np.multiply(observed, 1.0 - tolerance)
 
 
 def p_value(at_least: Integers, n: int) -> Doubles:
     """``(1 + #{null >= observed}) / (1 + N)``: the observed labelling is one of those that chance could give."""
-    p: Doubles = (1.0 + at_least) / (1.0 + n)
+    p: Doubles = (1.0 + at_least.astype(np.float64)) / (1.0 + n)
     return p
 
 

@@ -25,18 +25,19 @@ COSINE, ABS_COSINE, CORRELATION, EUCLIDEAN = range(4)
 METRICS = {"cosine": COSINE, "abs_cosine": ABS_COSINE, "correlation": CORRELATION, "euclidean": EUCLIDEAN}
 
 
-def unit_rows(rows: Doubles, metric: int) -> NDArray[np.bool_]:
+def unit_rows(rows: Doubles, metric: int) -> tuple[NDArray[np.bool_], float]:
     """Bring ``float64[n, f]`` rows, in place, to where a product is the similarity; true marks rows without a direction.
 
     Cosine: unit length. Correlation: centred, then unit length. Euclidean: centred and scaled all together, which
-    leaves the order of distances as it is and keeps the squares small.
+    leaves the order of distances as it is and keeps the squares small; the scale is returned.
     """
     if metric == EUCLIDEAN:
         rows -= rows.mean(axis=0)
         norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         typical = float(np.median(norms)) if norms.size else 0.0
-        rows /= typical or float(norms.max(initial=0.0)) or 1.0
-        return np.zeros(len(rows), dtype=np.bool_)
+        scale = typical or float(norms.max(initial=0.0)) or 1.0
+        rows /= scale
+        return np.zeros(len(rows), dtype=np.bool_), scale
     largest = np.abs(rows).max(axis=1, initial=0.0)
     # Scaled first, so that squares of huge or tiny values neither overflow nor vanish.
     rows /= np.where(largest > 0, largest, 1.0)[:, None]
@@ -46,7 +47,7 @@ def unit_rows(rows: Doubles, metric: int) -> NDArray[np.bool_]:
     # A constant row leaves only the rounding error of its mean.
     empty: NDArray[np.bool_] = norms <= 1e-12
     rows /= np.where(empty, 1.0, norms)[:, None]
-    return empty
+    return empty, 1.0
 
 
 def rough_rows(units: Doubles, metric: int) -> Floats:

@@ -120,7 +120,8 @@ def _independent(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, li
                 if tail is not None:
                     p[group], method[group] = tail, "ranks, exact tail"
 
-    over_items(test, list(designs), threads)
+    # Dear ones first, so that no thread is left alone with them.
+    over_items(test, sorted(designs, key=lambda design: -sum(m for m, _ in design)), threads)
     return p, method
 
 

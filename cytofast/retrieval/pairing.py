@@ -112,6 +112,7 @@ def compile_rule(
     neg_diffby: Sequence[str],
     multilabel: str | None,
     queries: NDArray[np.bool_] | None,
+    controls: NDArray[np.bool_] | None = None,
 ) -> Pairing:
     """Number the groups of a rule. The multilabel column holds sorted lists (see :func:`split_labels`)."""
     n = metadata.height
@@ -138,6 +139,9 @@ def compile_rule(
         groups = Lists.of_codes(base, int(base.max(initial=-1)) + 1)
         instance_rows, instance_groups = asking, base[asking]
     differ = codes_of(metadata, [name for name in neg_diffby if name != multilabel])
+    if controls is not None:
+        # Whoever asks is no control, so what differs from it is one.
+        differ = np.vstack([differ, controls[None, :].astype(np.int32)])
     if not len(differ):
         # Nothing else keeps a profile from being its own negative.
         differ = np.arange(n, dtype=np.int32)[None, :]

@@ -12,9 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast.blocks import predicate_columns, reference_mask, require_rows
-from cytofast.errors import DataError, RecipeError, listed
+from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.rng import row_digests
-from cytofast.kernels.similarity import CORRELATION, METRICS, unit_rows
+from cytofast.kernels.similarity import CORRELATION, EUCLIDEAN, METRICS, unit_rows
 from cytofast.schema import Features, is_metadata, require_columns, resolve_features
 
 Doubles = NDArray[np.float64]
@@ -38,12 +38,22 @@ class Comparable:
         Code of the metric, see :mod:`cytofast.kernels.similarity`.
     digests
         ``uint64[n_profiles]``: the content of each profile as it came, for an order that is not that of the table.
+    scale
+        What euclidean profiles were divided by.
     """
 
     metadata: pl.DataFrame
     units: Doubles
     metric: int
     digests: NDArray[np.uint64]
+    scale: float = 1.0
+
+    def shown(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Products as people read them: distances become ``1 / (1 + distance)``, everything else stays."""
+        if self.metric != EUCLIDEAN:
+            return values
+        shown: NDArray[np.floating] = 1.0 / (1.0 + self.scale * np.sqrt(np.maximum(-values, 0.0)))
+        return shown
 
 
 def metric_code(metric: str) -> int:
@@ -66,7 +76,7 @@ def rows_shown(metadata: pl.DataFrame, rows: NDArray[np.int64]) -> str:
 
 def report_dropped(count: int, total: int, why: str) -> None:
     """Say that rows are left out, as a warning."""
-    warnings.warn(f"{count:,} of {total:,} profiles left out: {why}", UserWarning, stacklevel=2)
+    warnings.warn(f"{count:,} of {total:,} profiles left out: {why}", ProfileWarning, stacklevel=5)
 
 
 def collect(
@@ -125,7 +135,8 @@ def comparable(
         metadata, units = _without(metadata, units, bad, why, where, on_invalid)
     digests = np.empty(len(units), dtype=np.uint64)
     row_digests(units.view(np.uint64), digests)
-    empty = np.flatnonzero(unit_rows(units, metric))
+    flags, scale = unit_rows(units, metric)
+    empty = np.flatnonzero(flags)
     if empty.size:
         why = (
             "all features are equal, so a correlation is undefined"
@@ -134,7 +145,7 @@ def comparable(
         )
         metadata, units = _without(metadata, units, empty, why, where, on_invalid)
         digests = np.delete(digests, empty)
-    return Comparable(metadata, units, metric, digests)
+    return Comparable(metadata, units, metric, digests, scale)
 
 
 def _without(

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cytofast.blocks import predicate_columns, reference_mask
 from cytofast.errors import DataError, RecipeError
@@ -32,6 +33,9 @@ class Retrieval:
     ----------
     pos_sameby, pos_diffby, neg_sameby, neg_diffby
         Metadata columns.
+    controls
+        SQL predicate: negatives are controls, and only profiles that are none ask. A control may lack a perturbation's name.
+        Use it where no column tells controls from all others.
     queries
         SQL predicate: whose AP is wanted. Others, controls for example, are still candidates. ``None``: everyone's.
     metric
@@ -69,6 +73,7 @@ class Retrieval:
     pos_diffby: Sequence[str] = ()
     neg_sameby: Sequence[str] = ()
     neg_diffby: Sequence[str] = ()
+    controls: str | None = None
     queries: str | None = None
     metric: Literal["cosine", "abs_cosine", "correlation", "euclidean"] = "cosine"
     features: Features = None
@@ -97,7 +102,7 @@ class Retrieval:
                 raise RecipeError(
                     f"{kind}_sameby and {kind}_diffby both name {both}: a pair cannot be equal and different in it"
                 )
-            if not same and not different:
+            if not same and not different and not (kind == "neg" and self.controls is not None):
                 raise RecipeError(
                     f"{kind}_sameby and {kind}_diffby are both empty, so the rule would take every pair. Hint: name columns."
                 )
@@ -192,21 +197,29 @@ class Retrieval:
     def prepared(self, profiles: pl.DataFrame | pl.LazyFrame, also: Sequence[str] = ()) -> tuple[Comparable, Pairing]:
         """Read, check and number; similarities are not computed yet."""
         keys = list(dict.fromkeys([*self.columns, *also]))
-        table, features = collect(
-            profiles, self.features, [*keys, *predicate_columns(self.queries)], "retrieval", self.where
-        )
+        named = [*keys, *predicate_columns(self.queries), *predicate_columns(self.controls)]
+        table, features = collect(profiles, self.features, named, "retrieval", self.where)
         multilabel = self._multilabel(table)
         if multilabel is not None:
             table = table.with_columns(split_labels(table[multilabel]))
         table = self._without_nulls(table, keys, multilabel)
         ready = comparable(table, features, metric_code(self.metric), "retrieval", self.on_invalid)
-        queries = reference_mask(ready.metadata, self.queries, "retrieval: queries")
-        if queries is not None and not queries.any():
-            raise DataError(
-                f"no profile satisfies queries={self.queries!r}. Hint: is the value written as in the table?"
-            )
+        queries, controls = self._mask(ready.metadata, "queries"), self._mask(ready.metadata, "controls")
+        if controls is not None:
+            queries = ~controls if queries is None else queries & ~controls
+            if not queries.any():
+                raise DataError(
+                    f"every profile that asks satisfies controls={self.controls!r}: nothing is left to compare."
+                )
         rules = (self.pos_sameby, self.pos_diffby, self.neg_sameby, self.neg_diffby)
-        return ready, compile_rule(ready.metadata, *rules, multilabel, queries)
+        return ready, compile_rule(ready.metadata, *rules, multilabel, queries, controls)
+
+    def _mask(self, metadata: pl.DataFrame, name: Literal["queries", "controls"]) -> NDArray[np.bool_] | None:
+        predicate = getattr(self, name)
+        mask = reference_mask(metadata, predicate, f"retrieval: {name}")
+        if mask is not None and not mask.any():
+            raise DataError(f"no profile satisfies {name}={predicate!r}. Hint: is the value written as in the table?")
+        return mask
 
     def _multilabel(self, table: pl.DataFrame) -> str | None:
         lists = [name for name in self.columns if isinstance(table.schema[name], pl.List)]
@@ -221,15 +234,20 @@ class Retrieval:
         if self.nulls == "value":
             return table
         missing = np.zeros(table.height, dtype=np.bool_)
+        controls = self._mask(table, "controls")
         guilty = []
         for name in keys:
             column = table[name]
             absent = column.list.len() == 0 if name == multilabel else column.is_null()
             if column.dtype.is_float():
                 absent = absent | column.is_nan()
-            if absent.any():
-                guilty.append(f"{name} ({absent.sum():,})")
-                missing |= absent.fill_null(value=True).to_numpy()
+            gap = absent.fill_null(value=True).to_numpy()
+            if controls is not None and name not in (*self.neg_sameby, *self.neg_diffby):
+                # A control is nobody's positive: it needs no name.
+                gap = gap & ~controls
+            if gap.any():
+                guilty.append(f"{name} ({gap.sum():,})")
+                missing |= gap
         if not guilty:
             return table
         rows = np.flatnonzero(missing)
@@ -244,7 +262,7 @@ class Retrieval:
             "take null as a value."
         )
 
-    def _require_pairs(self, n_positives: np.ndarray, n_negatives: np.ndarray) -> None:
+    def _require_pairs(self, n_positives: NDArray[np.int64], n_negatives: NDArray[np.int64]) -> None:
         said = ", ".join(f"{f.name}={list(getattr(self, f.name))}" for f in fields(self)[:4])
         if not n_positives.any():
             raise DataError(

@@ -105,7 +105,8 @@ def checked(table: pl.DataFrame, columns: list[str], null_size: int, seed: int, 
     absent = table.select(pl.any_horizontal(pl.col(name).is_null() for name in columns)).to_series().to_numpy()
     if absent.any():
         raise DataError(
-            f"{where}: nulls in sameby columns: {rows_shown(table, np.flatnonzero(absent))}. Hint: fill them, or filter these rows out."
+            f"{where}: nulls in sameby columns: {rows_shown(table, np.flatnonzero(absent))}. "
+            "Hint: fill them, or filter these rows out."
         )
     known = (
         table["average_precision"].is_not_null() & table["average_precision"].is_not_nan() & (table["n_pos_pairs"] > 0)

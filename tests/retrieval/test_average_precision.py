@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytofast import resources
-from cytofast.errors import DataError, RecipeError, SchemaError
+from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError
 from cytofast.retrieval.average_precision import assign_reference_index, average_precision
 from cytofast.retrieval.rule import Retrieval
 from tests import oracle_retrieval as oracle
@@ -223,7 +223,7 @@ def test_broken_profiles_are_named_or_dropped(value):
     frame = good().with_columns(Cells_f1=pl.when(pl.int_range(pl.len()) == 3).then(pl.lit(value)).otherwise("Cells_f1"))
     with pytest.raises(DataError, match=r"1 of 6 profiles.*Cells_f1.*row 3"):
         Retrieval(**RULE).average_precision(frame)
-    with pytest.warns(UserWarning, match="1 of 6 profiles left out"):
+    with pytest.warns(ProfileWarning, match="1 of 6 profiles left out"):
         found = Retrieval(**RULE, on_invalid="drop").average_precision(frame)
     assert found.height == 5
 
@@ -241,7 +241,7 @@ def test_nulls_in_a_key_are_named_dropped_or_a_value():
     frame = good().with_columns(Metadata_t=pl.Series(["a", "a", None, None, "c", "c"]))
     with pytest.raises(DataError, match=r"nulls in key columns Metadata_t \(2\).*row 2"):
         Retrieval(**RULE).average_precision(frame)
-    with pytest.warns(UserWarning, match="2 of 6"):
+    with pytest.warns(ProfileWarning, match="2 of 6"):
         assert Retrieval(**RULE, nulls="drop").average_precision(frame).height == 4
     assert Retrieval(**RULE, nulls="value").average_precision(frame)["n_pos_pairs"].to_list() == [1] * 6
 
