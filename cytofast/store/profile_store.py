@@ -17,6 +17,7 @@ from cytofast.errors import SchemaError, StoreError, listed
 from cytofast.ingest.audit import summarize
 from cytofast.parquet import ProfileWriter
 from cytofast.schema import BATCH, PLATE, WELL, infer_features, is_metadata
+from cytofast.store import asking
 from cytofast.store.ingesting import ingest as _ingest
 from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
 from cytofast.store.manifest import NAME, Manifest, schema_digest
@@ -43,11 +44,16 @@ class ProfileStore:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def levels(self) -> list[str]:
-        """Names of the levels that have at least one finished partition."""
+        """Names of the levels that have at least one finished partition, each after the one it was made from."""
         names = [folder.name.removeprefix("level=") for folder in self.path.glob("level=*") if folder.is_dir()]
-        usual = {name: rank for rank, name in enumerate(("cells", "wells", "profiles", "consensus"))}
-        present = [name for name in names if self.partitions(name)]
-        return sorted(present, key=lambda name: (usual.get(name, len(usual)), name))
+        first = {name: found[0].manifest for name in names if (found := self.partitions(name))}
+
+        def depth(name: str, seen: tuple[str, ...] = ()) -> int:
+            """Steps away from the cells."""
+            sources = {key.split("/", 1)[0] for key in first[name].inputs if "/" in key} & set(first)
+            return 1 + max((depth(source, (*seen, name)) for source in sources - {*seen, name}), default=-1)
+
+        return sorted(first, key=lambda name: (depth(name), name))
 
     def partitions(self, level: str) -> list[Partition]:
         """The finished partitions of a level, sorted by batch and plate."""
@@ -176,14 +182,24 @@ class ProfileStore:
     def fits(self, level: str) -> dict[str, pl.DataFrame]:
         """What each step on the way to ``level`` learned, all plates together: step name -> tidy frame."""
         found: dict[str, list[pl.DataFrame]] = {}
-        for path in sorted((self.path / "fits" / f"level={checked_level(level)}").rglob("*.parquet")):
-            found.setdefault(path.stem, []).append(pl.read_parquet(path, hive_partitioning=False))
+        # Only what the manifests name: a level that another recipe makes anew leaves fits behind until all plates are done.
+        paths = {path: None for partition in self.partitions(level) for path in partition.manifest.fits}
+        for path in sorted(paths):
+            found.setdefault(Path(path).stem, []).append(pl.read_parquet(self.path / path, hive_partitioning=False))
         steps = [name.split("-", 1)[1] for name in found]
         # A step that occurs once is called by its name, one that occurs again by its number and name.
         return {
             step if steps.count(step) == 1 else numbered: pl.concat(frames, how="diagonal_relaxed")
             for step, (numbered, frames) in zip(steps, found.items(), strict=True)
         }
+
+    # --- asking in SQL ---------------------------------------------------------------------------------------------
+
+    sql = asking.sql
+    ask = asking.ask
+    questions = asking.questions
+    join = asking.join
+    catalog = asking.catalog
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

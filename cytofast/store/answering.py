@@ -1,0 +1,323 @@
+"""Ask a store: a query sees the manifests as they were when it began, stays in the budget, and can be stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import duckdb
+import polars as pl
+
+from cytofast import resources
+from cytofast.errors import CytofastError, RecipeError, StoreError, listed
+from cytofast.store import query_safety
+from cytofast.store.answer_files import write_frames
+from cytofast.store.catalog import Catalog
+from cytofast.store.queries import question
+from cytofast.store.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from cytofast.store.profile_store import ProfileStore
+
+Connection = duckdb.DuckDBPyConnection
+As = Literal["polars", "arrow", "relation"]
+Share = Callable[[float], None]
+"""Called with the percentage of a query that is done, as far as the engine can tell."""
+T = TypeVar("T")
+
+_TRIES = 20
+"""How often a query is begun again because a writer replaced a file under it."""
+_KEYS_ONLY = {"Metadata_Batch", "Metadata_Plate", "Metadata_Well"}
+_GIVEN_BY_POSITION = "the query's parameters are named ($plate) or counted (?), not both"
+
+
+def _quiet(_share: float) -> None:
+    """Report nothing."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a query may run.
+
+    Parameters
+    ----------
+    seconds
+        Stop it after so long; ``None`` is never.
+    unrestricted
+        Let it open other files, write, and change settings.
+    tables
+        Tables of the caller's, by name.
+    share
+        Called with the percentage done.
+    """
+
+    seconds: float | None = None
+    unrestricted: bool = False
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    share: Share = _quiet
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query, checked and ready to run on its own connection."""
+
+    connection: Connection
+    text: str
+    values: dict[str, Any]
+    snapshot: Snapshot
+
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """Begin to run it."""
+        return self.connection.sql(self.text, params=self.values) if self.values else self.connection.sql(self.text)
+
+
+def connect(*, unrestricted: bool = False) -> Connection:
+    """An empty database in memory, inside the budget, that spills to the scratch directory."""
+    chosen = resources.current()
+    connection = duckdb.connect(config={} if unrestricted else dict(query_safety.SETTINGS))
+    scratch = chosen.scratch or Path(tempfile.gettempdir())
+    connection.execute("SET memory_limit = $limit", {"limit": f"{chosen.working_bytes // 2**20}MiB"})
+    connection.execute("SET threads = $threads", {"threads": chosen.threads})
+    # DuckDB makes this directory when it must spill, and removes it with the connection.
+    connection.execute("SET temp_directory = $path", {"path": str(scratch / f"cytofast-sql-{uuid.uuid4().hex}")})
+    connection.execute("SET enable_progress_bar = true")
+    connection.execute("SET enable_progress_bar_print = false")
+    return connection
+
+
+def prepare(
+    store: ProfileStore, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None, how: Limits
+) -> Prepared:
+    """Check a query and make the views it names."""
+    given = _by_name(parameters)
+    connection = connect(unrestricted=how.unrestricted)
+    wanted = set(given) if how.unrestricted else query_safety.checked(connection, text)
+    values = query_safety.bound(wanted, given)
+    snapshot = Snapshot(store)
+    catalog = Catalog(snapshot, connection)
+    _add_tables(catalog, how.tables)
+    catalog.need(text)
+    if not how.unrestricted:
+        files = [*snapshot.files(), *snapshot.audit_files, *(fit.path for fit in snapshot.fit_files)]
+        query_safety.close_doors(connection, files)
+        _leave_out_platemaps(catalog, text, values)
+        query_safety.lock(connection)
+    return Prepared(connection, text, values, snapshot)
+
+
+def _by_name(parameters: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Any]:
+    if parameters is None:
+        return {}
+    if isinstance(parameters, Mapping):
+        return {str(name): value for name, value in parameters.items()}
+    if isinstance(parameters, str):
+        raise RecipeError("parameters= is a mapping of names to values, or a list of values, not a text")
+    return {str(number): value for number, value in enumerate(parameters, 1)}
+
+
+def _add_tables(catalog: Catalog, tables: Mapping[str, Any]) -> None:
+    taken = set(catalog.names())
+    for name, table in tables.items():
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+            raise RecipeError(f"{name!r} cannot name a table; use lower-case letters, digits and underscores")
+        if name in taken:
+            raise RecipeError(f"a table cannot be called {name!r}, because a view of the store is")
+        catalog.connection.register(name, as_arrow(table))
+
+
+def as_arrow(table: Any) -> Any:
+    """A table as Arrow: from Polars, pandas, or Arrow itself."""
+    if isinstance(table, pl.LazyFrame):
+        table = table.collect()
+    if isinstance(table, pl.DataFrame):
+        return table.to_arrow(compat_level=pl.CompatLevel.oldest())
+    if hasattr(table, "__arrow_c_stream__"):
+        return pl.DataFrame(table).to_arrow(compat_level=pl.CompatLevel.oldest())
+    raise RecipeError(
+        f"a table is a DataFrame, LazyFrame, pandas DataFrame or pyarrow.Table, not {type(table).__name__}"
+    )
+
+
+def _leave_out_platemaps(catalog: Catalog, text: str, values: dict[str, Any]) -> None:
+    """Spare a query the join of cells with platemaps if it looks at no column of the platemaps.
+
+    A left join with one row a well changes nothing else, but for many cells it costs more than the rest. The engine itself
+    says which columns a query reads, with every other optimization switched off: those might read what a column is not
+    needed for, or turn a filter on it into another kind of join.
+    """
+    connection = catalog.connection
+    if not catalog.made("annotated_cells") or text.lstrip()[:7].upper() == "EXPLAIN":
+        return
+    others = [
+        name
+        for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()
+        if name != "unused_columns"
+    ]
+    connection.execute("SET disabled_optimizers = $names", {"names": ",".join(others)})
+    try:
+        plan = connection.execute(f"EXPLAIN (FORMAT json) {text}", values or None).fetchall()[0][1]
+    except duckdb.Error:
+        # The query is wrong; running it says so with the right words.
+        return
+    finally:
+        connection.execute("RESET disabled_optimizers")
+    read = _read_of_platemaps(json.loads(plan))
+    if read and read <= _KEYS_ONLY:
+        connection.execute(f"CREATE OR REPLACE VIEW stored.annotated_cells AS {catalog.annotated_cells(bare=True)}")
+
+
+def _read_of_platemaps(plan: Any) -> set[str]:
+    """Columns that a plan reads of the platemaps; nothing where the plan does not say."""
+    found: set[str] = set()
+    waiting = list(plan)
+    while waiting:
+        node = waiting.pop()
+        waiting.extend(node.get("children", []))
+        about = node.get("extra_info", {})
+        if str(about.get("Table", "")).endswith("cell_annotations"):
+            columns = about.get("Projections")
+            if not columns or "Filters" in about:
+                return set()
+            found.update([columns] if isinstance(columns, str) else columns)
+    return found
+
+
+def watched(connection: Connection, work: Callable[[], T], how: Limits) -> T:
+    """Run something on a connection; Ctrl-C and the time limit stop it at once.
+
+    The engine does not look for signals while it works, so it works in a thread and this one waits.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
+            failure.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    end = None if how.seconds is None else time.monotonic() + how.seconds
+    late = False
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.05)
+            how.share(connection.query_progress())
+            if end is not None and not late and time.monotonic() > end:
+                late = True
+                connection.interrupt()
+    except BaseException:
+        while thread.is_alive():
+            connection.interrupt()
+            thread.join(0.05)
+        raise
+    if late and failure:
+        raise StoreError(f"the query was stopped after {how.seconds:g} seconds, as asked")
+    if failure:
+        raise failure[0]
+    return outcome[0]
+
+
+def answered(
+    store: ProfileStore,
+    text: str,
+    parameters: Mapping[str, Any] | Sequence[Any] | None,
+    how: Limits,
+    take: Callable[[Prepared], T],
+) -> T:
+    """Run a query and take its answer; begin again if a writer replaced a file meanwhile."""
+    for attempt in range(_TRIES):
+        prepared: Prepared | None = None
+        snapshot = Snapshot(store)
+        try:
+            prepared = prepare(store, text, parameters, how)
+            snapshot = prepared.snapshot
+            done = prepared
+            return watched(done.connection, lambda done=done: take(done), how)  # type: ignore[misc]
+        except (duckdb.Error, StoreError, OSError) as error:
+            if not how.unrestricted and attempt + 1 < _TRIES and snapshot.vanished():
+                continue
+            if isinstance(error, CytofastError):
+                raise
+            raise _explained(error, store, prepared) from error
+    raise StoreError(f"{store.path}: partitions are replaced faster than they can be read. Hint: try again later.")
+
+
+def _explained(error: Exception, store: ProfileStore, prepared: Prepared | None) -> CytofastError:
+    text = str(error).strip()
+    if isinstance(error, duckdb.PermissionException):
+        return RecipeError(f"refused: {text.splitlines()[0]}. SQL over a store may read the store and nothing else.")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        budget = resources.current().memory
+        return StoreError(
+            f"the query does not fit into {budget:,} bytes of memory and scratch space ({text.splitlines()[0]}). "
+            "Hint: ask for fewer columns or rows, or give more with --memory."
+        )
+    if isinstance(error, duckdb.InterruptException):
+        return StoreError("the query was interrupted")
+    if isinstance(error, duckdb.CatalogException) and prepared is not None:
+        names = Catalog(prepared.snapshot, duckdb.connect()).names()
+        return RecipeError(f"{text}\nHint: the views are {listed(names, 40)}.")
+    if isinstance(error, duckdb.IOException | OSError):
+        return StoreError(f"{store.path}: {text}")
+    return RecipeError(f"the query cannot be run: {text}")
+
+
+def as_polars(table: Any) -> pl.DataFrame:
+    """An answer as a frame; sums of integers, which SQL makes wider than any machine number, as integers again."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101  (a table has columns)
+    for name, dtype in frame.schema.items():
+        if isinstance(dtype, pl.Decimal) and dtype.scale == 0 and dtype.precision == 38:
+            narrow = frame[name].cast(pl.Int64, strict=False)
+            if narrow.null_count() == frame[name].null_count():
+                frame = frame.with_columns(narrow)
+    return frame
+
+
+def sql(
+    store: ProfileStore, query: str, parameters: Mapping[str, Any] | Sequence[Any] | None, as_: As, how: Limits
+) -> Any:
+    """Answer a query; see :meth:`ProfileStore.sql`."""
+    if as_ == "polars":
+        return answered(store, query, parameters, how, lambda ready: as_polars(ready.relation().to_arrow_table()))
+    if as_ == "arrow":
+        return answered(store, query, parameters, how, lambda ready: ready.relation().to_arrow_table())
+    if as_ == "relation":
+        return answered(store, query, parameters, how, lambda ready: ready.relation())
+    raise RecipeError.unknown("as_", str(as_), ("polars", "arrow", "relation"))
+
+
+def frames_of(prepared: Prepared) -> Iterator[pl.DataFrame]:
+    """An answer, some rows at a time, as few as the memory budget asks for; at least one frame, so that columns are known."""
+    relation = prepared.relation()
+    width = 8 * max(1, len(relation.columns))
+    rows = int(min(2**20, max(2048, resources.current().working_bytes // (8 * width))))
+    empty = True
+    for batch in relation.to_arrow_reader(rows):
+        empty = False
+        yield as_polars(batch)
+    if empty:
+        yield as_polars(prepared.relation().to_arrow_table())
+
+
+def write(
+    store: ProfileStore, query: str, parameters: Mapping[str, Any] | None, path: Path, form: str, how: Limits
+) -> int:
+    """Write an answer to a file without holding it in memory; gives the number of rows."""
+    return answered(store, query, parameters, how, lambda ready: write_frames(frames_of(ready), path, form))
+
+
+def ask(store: ProfileStore, name: str, given: Mapping[str, Any], as_: As, how: Limits) -> Any:
+    """Answer a named question; see :meth:`ProfileStore.ask`."""
+    asked = question(name)
+    return sql(store, asked.text, asked.values(given), as_, how)

@@ -1,0 +1,35 @@
+-- How many cells a control well has, by plate, and how far its plate's median lies from the batch's, in robust standard deviations.
+-- param batch VARCHAR = NULL  only this batch; NULL is every batch, each by itself
+-- param control VARCHAR = 'negcon'  the control type
+-- grain batch, plate
+WITH counted AS (
+    SELECT Metadata_Batch AS batch, Metadata_Plate AS plate, Metadata_Well AS well, count(*) AS cells
+    FROM cells
+    GROUP BY ALL
+),
+control_counts AS (
+    SELECT counted.batch, counted.plate, counted.well, counted.cells
+    FROM counted
+    INNER JOIN controls
+        ON counted.batch IS NOT DISTINCT FROM controls.batch
+        AND counted.plate IS NOT DISTINCT FROM controls.plate
+        AND counted.well IS NOT DISTINCT FROM controls.well
+    WHERE controls.control_type = $control AND ($batch IS NULL OR counted.batch = $batch)
+),
+of_batch AS (
+    SELECT batch, median(cells) AS centre, nullif(1.4826 * mad(cells), 0) AS spread
+    FROM control_counts
+    GROUP BY batch
+)
+SELECT
+    c.batch,
+    c.plate,
+    count(*) AS control_wells,
+    median(c.cells) AS median_cells,
+    min(c.cells) AS fewest_cells,
+    max(c.cells) AS most_cells,
+    (median(c.cells) - any_value(b.centre)) / any_value(b.spread) AS drift
+FROM control_counts AS c
+INNER JOIN of_batch AS b ON c.batch IS NOT DISTINCT FROM b.batch
+GROUP BY c.batch, c.plate
+ORDER BY abs(drift) DESC NULLS LAST, c.batch, c.plate

@@ -1,0 +1,24 @@
+-- How far the wells on the rim of a plate lie from those inside, for each feature, in robust standard deviations of the plate; then over plates.
+-- param batch VARCHAR = NULL  only this batch; NULL is every batch
+-- param wells INTEGER = 384  wells of the plate format
+-- param features VARCHAR = '%'  only features whose names are LIKE this
+-- grain feature
+WITH placed AS (
+    SELECT Metadata_Batch AS batch, Metadata_Plate AS plate, feature, value, is_edge(Metadata_Well, $wells) AS edge
+    FROM wells_long
+    WHERE ($batch IS NULL OR Metadata_Batch = $batch) AND feature LIKE $features
+),
+of_plate AS (
+    SELECT
+        batch,
+        plate,
+        feature,
+        (median(value) FILTER (WHERE edge) - median(value) FILTER (WHERE NOT edge)) / nullif(1.4826 * mad(value), 0) AS shift
+    FROM placed
+    GROUP BY batch, plate, feature
+)
+SELECT feature, count(shift) AS plates, median(shift) AS median_shift, max(abs(shift)) AS largest_shift
+FROM of_plate
+GROUP BY feature
+HAVING count(shift) > 0
+ORDER BY abs(median_shift) DESC, feature

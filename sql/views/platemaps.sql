@@ -1,0 +1,3 @@
+-- Platemaps as given at ingest.
+-- grain Metadata_Batch, Metadata_Plate, Metadata_Well
+SELECT * FROM stored.annotations

@@ -1,0 +1,3 @@
+-- Profiles of wells, as a recipe aggregated them.
+-- grain Metadata_Batch, Metadata_Plate, Metadata_Well
+SELECT * FROM stored.wells
