@@ -20,6 +20,7 @@ from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.ranks import average_ranks
 from cytofast.kernels.redundancy import absolute_sums, close_calls, levels, losers_in_turn, losers_of_pairs, partners
 from cytofast.kernels.spearman import gappy_rank_correlations
+from cytofast.kernels.units import unit_columns
 from cytofast.schema import as_columns
 from cytofast.steps.accumulate import finite_comoments, in_reference, matrices
 from cytofast.steps.selection import Judgement, Selection, groups_of
@@ -35,7 +36,10 @@ _SUM_MARGIN = 1e-6
 """The same for a sum of |r|, for each feature summed over."""
 _SMALL = 3e9
 """Rows x features x features up to which double precision costs nothing to speak of."""
-_ROWS = 4096
+_WIDTH = 64
+_SAMPLE = 256
+"""Rows from which a scale is guessed that keeps sums of squares of an ordinary size."""
+_ROWS = 8192
 """Rows of one product in single precision, so that rounding stays under the margin."""
 
 
@@ -182,25 +186,11 @@ def _with_sums(r: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def _double_units(frame: pl.DataFrame, names: list[str]) -> Doubles:
-    """``float64[f, n]``: columns centred to length 1; 0 where there is no spread."""
-    columns = to_matrix(frame, names).T.astype(np.float64)
-    mean = columns.mean(axis=1, keepdims=True)
-    columns -= mean
-    columns -= columns.mean(axis=1, keepdims=True)
-    squares = np.einsum("ij,ij->i", columns, columns)
-    noise = columns.shape[1] * (8 * np.finfo(np.float64).eps * np.abs(mean[:, 0])) ** 2
-    with np.errstate(invalid="ignore"):
-        columns *= np.where(
-            squares > noise,
-            1.0 / np.sqrt(np.where(squares > noise, squares, 1.0)),
-            np.where(np.isnan(squares), np.nan, 0.0),
-        )[:, None]
-    return columns
-
-
-_WIDTH = 64
-_SAMPLE = 256
-"""Rows from which a scale is guessed that keeps sums of squares of an ordinary size."""
+    """``float64[f, n]``: columns centred to length 1; 0 where there is no spread. The values must be finite."""
+    columns = to_matrix(frame, names).T
+    out = np.empty(columns.shape)
+    unit_columns(columns, out)
+    return out
 
 
 def _single_units(frame: pl.DataFrame, features: list[str]) -> NDArray[np.float32] | None:
@@ -211,11 +201,9 @@ def _single_units(frame: pl.DataFrame, features: list[str]) -> NDArray[np.float3
     def work(first: int, last: int) -> None:
         for start in range(first, last, _WIDTH):
             stop = min(start + _WIDTH, last)
-            units = _double_units(frame, features[start:stop])
-            if broken or not np.isfinite(units.sum()):
+            if broken or not unit_columns(to_matrix(frame, features[start:stop]).T, out[start:stop]):
                 broken.append(True)
                 return
-            out[start:stop] = units
 
     over_ranges(work, len(features), resources.current().threads)
     return None if broken else out

@@ -176,7 +176,7 @@ def drop_columns(profiles: Profiles, kept: dict[str, bool], where: str) -> Profi
     """Drop what is not kept; add what is kept and absent, as nulls, and say so."""
     schema = profiles.collect_schema()
     dropped = [name for name, stays in kept.items() if not stays and name in schema]
-    staying = [name for name, stays in kept.items() if stays]
+    staying: list[str] = [name for name, stays in kept.items() if stays]
     if kept and not staying:
         warnings.warn(
             f"{where}: none of {len(kept):,} features stays. The fit says why, feature by feature.",
@@ -199,7 +199,7 @@ def drop_columns(profiles: Profiles, kept: dict[str, bool], where: str) -> Profi
             pl.lit(None, dtype=pl.Float32 if single else pl.Float64).alias(name) for name in absent
         )
         # In the order of the fit, so that all plates come out alike.
-        others = [name for name in result.collect_schema().names() if name not in kept]
+        others: list[str] = [name for name in result.collect_schema().names() if name not in kept]
         result = result.select([*others, *staying])
     return result
 
