@@ -19,12 +19,12 @@ from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.kernels.chance import LANES, NETWORK, count_at_least, p_value, threshold_of
 from cytofast.kernels.jit import over_items, over_ranges
-from cytofast.kernels.labels import INDEX_BITS, Plan, draw_images, networks_of, rank_rows, score_draws, sort_keys
+from cytofast.kernels.labels import INDEX_BITS, Plan, draw_images, networks_of, score_draws
 from cytofast.kernels.rng import key_of
-from cytofast.kernels.similarity import products
 from cytofast.retrieval.exchange import Columns, Design, columns_of, design_of
 from cytofast.retrieval.nulls import Groups
 from cytofast.retrieval.pairing import Integers, Lists, Pairing
+from cytofast.retrieval.pool_ranks import Ranker, RankMatrix
 from cytofast.retrieval.profiles import Comparable
 
 if TYPE_CHECKING:
@@ -32,90 +32,103 @@ if TYPE_CHECKING:
 
 Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Ranks = NDArray[np.unsignedinteger]
+Images = NDArray[np.int32]
 
-_ROWS_BYTES = 16 << 20
 _BATCH = 16 * LANES
-_NOTHING = np.zeros((0, 0), dtype=np.uint16)
-
-
-@dataclass(frozen=True)
-class RankMatrix:
-    """Ranks inside a pool, see :mod:`cytofast.kernels.labels`; ``level`` and ``order`` are empty where nothing is tied."""
-
-    above: Ranks
-    level: Ranks
-    order: Ranks
-    eligible: Integers
-    """Pool positions that have a row and column: all, or as many as the memory budget allows."""
+_KEPT_BYTES = 64 << 20
+"""Drawn labelings are kept for perturbations of the same design, if they are no larger than this."""
 
 
 def label_p_values(
-    rule: Retrieval, ready: Comparable, pairing: Pairing, groups: Groups, names: list[str], null_size: int, seed: int
+    rule: Retrieval, ready: Comparable, pairing: Pairing, groups: Groups, null_size: int, seed: int
 ) -> tuple[Doubles, list[str | None]]:
     """p-value of each perturbation, and how it was found; NaN and ``None`` for those without queries."""
     if pairing.n >> INDEX_BITS:
         raise DataError(
             f'null="labels" ranks at most {1 << INDEX_BITS:,} profiles, not {pairing.n:,}. Hint: split the table by batch.'
         )
-    columns = columns_of(pairing, _label_codes(pairing))
-    members = Lists.of_codes(pairing.blocks, int(pairing.blocks.max(initial=-1)) + 1)
-    shared = bool(set(rule.pos_sameby) & set(rule.neg_diffby))
-    test = _Test(ready, pairing, groups, columns, members, ready.digests, rule.tie == "optimistic", null_size, seed)
+    test = _Test(ready, pairing, groups, rule.tie == "optimistic", null_size, seed)
     tested = [group for group in range(groups.size) if groups.counts[group]]
-    if shared:
+    if set(rule.pos_sameby) & set(rule.neg_diffby):
         test.run_shared(tested)
     else:
-        over_items(lambda group: test.run_alone(group, names[group]), tested, resources.current().threads)
+        over_items(test.run_alone, tested, resources.current().threads)
     return test.p, test.method
-
-
-def rank_budget() -> float:
-    """Bytes that a rank matrix may take."""
-    return resources.current().working_bytes / 8
 
 
 def _label_codes(pairing: Pairing) -> Integers:
     """A code for the label of each profile, or for its set of labels."""
     if pairing.labels is not None:
         sets: dict[bytes, int] = {}
-        return np.array(
-            [sets.setdefault(pairing.labels[row].tobytes(), len(sets)) for row in range(pairing.n)], dtype=np.int64
-        )
+        labels = pairing.labels
+        return np.array([sets.setdefault(labels[row].tobytes(), len(sets)) for row in range(pairing.n)], dtype=np.int64)
     codes = np.zeros(pairing.n, dtype=np.int64)
     codes[pairing.groups.items] = np.repeat(np.arange(len(pairing.groups)), np.diff(pairing.groups.start))
     return codes
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """What scoring needs of a design, made once for all its draws."""
+
+    queries: Integers
+    sizes: Integers
+    positive: Lists
+    removed: Lists
+    quick: Integers
+    """How many draws of a query can be scored at once where nothing is tied, see :func:`score_draws`."""
+    networks: tuple[Integers, Integers]
+
+    @classmethod
+    def of(cls, design: Design) -> _Scorer:
+        sizes = design.positive.sum(axis=1)
+        none, all_of_them = ~design.removed.any(axis=1), (design.removed == design.positive).all(axis=1)
+        quick = np.where(sizes > NETWORK, 2, np.where(none, 0, np.where(all_of_them, 1, 2)))
+        return cls(design.queries, sizes, _lists(design.positive), _lists(design.removed), quick, networks_of(sizes))
+
+    def __call__(self, ranks: RankMatrix, images: Images, optimistic: bool) -> Doubles:
+        """Mean average precision of each labelling."""
+        out = np.empty(images.shape[1])
+        score_draws(
+            ranks.above,
+            ranks.level,
+            ranks.order,
+            images,
+            self.queries,
+            self.positive.start,
+            self.positive.items,
+            self.removed.start,
+            self.removed.items,
+            np.full_like(self.quick, 2) if len(ranks.level) else self.quick,
+            *self.networks,
+            optimistic,
+            out,
+        )
+        return out
 
 
 class _Test:
     """One call's worth of tests; perturbations may be tested on several threads."""
 
     def __init__(
-        self,
-        ready: Comparable,
-        pairing: Pairing,
-        groups: Groups,
-        columns: Columns,
-        members: Lists,
-        digests: NDArray[np.uint64],
-        optimistic: bool,
-        null_size: int,
-        seed: int,
+        self, ready: Comparable, pairing: Pairing, groups: Groups, optimistic: bool, null_size: int, seed: int
     ) -> None:
-        self.ready, self.pairing, self.groups, self.columns, self.members = ready, pairing, groups, columns, members
-        self.digests, self.optimistic, self.null_size, self.seed = digests, optimistic, null_size, seed
+        self.pairing, self.groups, self.digests = pairing, groups, ready.digests
+        self.optimistic, self.null_size, self.seed = optimistic, null_size, seed
+        self.columns: Columns = columns_of(pairing, _label_codes(pairing))
+        self.members = Lists.of_codes(pairing.blocks, int(pairing.blocks.max(initial=-1)) + 1)
+        self.rank = Ranker(ready)
         self.p = np.full(groups.size, np.nan)
         self.method: list[str | None] = [None] * groups.size
+        self._kept: dict[tuple[object, ...], Images] = {}
 
     def design(self, group: int) -> Design:
         return design_of(self.pairing, self.columns, self.members, self.groups.members[group], self.digests)
 
-    def run_alone(self, group: int, name: str) -> None:
+    def run_alone(self, group: int) -> None:
         """Test one perturbation in a pool of its own."""
         design = self.design(group)
-        ranks = self._ranks(design, threads=1)
-        key = key_of("labels", self.seed, name, design.signature)
-        self._decide([group], design, ranks, key, threads=1)
+        self._decide([group], design, self.rank(design, threads=1), threads=1)
 
     def run_shared(self, tested: list[int]) -> None:
         """Test perturbations whose labels are exchanged among the same profiles: alike ones share a null."""
@@ -126,19 +139,19 @@ class _Test:
             of_pool = alike.setdefault(design.pool.tobytes() + design.strata.tobytes(), {})
             of_pool.setdefault(design.signature, (design, []))[1].append(group)
         for of_pool in alike.values():
-            ranks = self._ranks(next(iter(of_pool.values()))[0], threads)
-            for signature, (design, groups) in of_pool.items():
-                self._decide(groups, design, ranks, key_of("labels", self.seed, signature), threads)
+            ranks = self.rank(next(iter(of_pool.values()))[0], threads)
+            for design, groups in of_pool.values():
+                self._decide(groups, design, ranks, threads)
 
-    def _decide(self, groups: list[int], design: Design, ranks: RankMatrix, key: int, threads: int) -> None:
+    def _decide(self, groups: list[int], design: Design, ranks: RankMatrix, threads: int) -> None:
         thresholds = threshold_of(self.groups.means[groups], self.groups.tolerance)
         thinned = len(ranks.eligible) < len(design.pool)
         if design.interchangeable and design.labelings <= self.null_size and not thinned:
-            null = self._scores(design, ranks, enumerated(design))
+            null = _Scorer.of(design)(ranks, enumerated(design), self.optimistic)
             self.p[groups] = count_at_least(null, thresholds) / null.size
             how = f"labels, exact, {null.size:,} labelings"
         else:
-            null = self._sampled(design, ranks, key, threads)
+            null = self._sampled(design, ranks, threads)
             self.p[groups] = p_value(count_at_least(null, thresholds), self.null_size)
             how = f"labels, sampled {self.null_size:,}"
             if thinned:
@@ -146,127 +159,42 @@ class _Test:
         for group in groups:
             self.method[group] = how
 
-    # --- ranks -----------------------------------------------------------------------------------------------------------
-
-    def _ranks(self, design: Design, threads: int) -> RankMatrix:
-        n = len(design.pool)
-        dtype = np.uint16 if n < 2**16 else np.uint32
-        most = max(64, int((rank_budget() / np.dtype(dtype).itemsize) ** 0.5))
-        eligible = np.arange(n) if n <= most else _thinned(design, self.digests[design.pool], most)
-        columns = np.full(n, -1, dtype=np.int64)
-        columns[eligible] = np.arange(len(eligible))
-        above = np.empty((len(eligible), len(eligible)), dtype=dtype)
-        if not self._fill(design, eligible, columns, above, _NOTHING.astype(dtype), _NOTHING.astype(dtype), threads):
-            return RankMatrix(above, _NOTHING.astype(dtype), _NOTHING.astype(dtype), eligible)
-        level, order = np.empty_like(above), np.empty_like(above)
-        self._fill(design, eligible, columns, above, level, order, threads)
-        return RankMatrix(above, level, order, eligible)
-
-    def _fill(
-        self,
-        design: Design,
-        eligible: Integers,
-        columns: Integers,
-        above: Ranks,
-        level: Ranks,
-        order: Ranks,
-        threads: int,
-    ) -> bool:
-        n = len(design.pool)
-        units = self.ready.units[design.pool]
-        tied = False
-        height = max(8, _ROWS_BYTES // (16 * n))
-        for start in range(0, len(eligible), height):
-            own = eligible[start : start + height]
-            similarities = np.asarray(
-                products(units if len(own) == n else units[own], units, self.ready.metric), dtype=np.float64
-            )
-            out = [matrix[start : start + height] for matrix in (above, level, order)]
-            found = np.zeros(len(own), dtype=np.bool_)
-
-            def work(
-                first: int,
-                last: int,
-                rows: Doubles = similarities,
-                own: Integers = own,
-                out: list[Ranks] = out,
-                found: Flags = found,
-            ) -> None:
-                keys = sort_keys(rows[first:last])
-                keys.sort(axis=1)
-                above, level, order = (matrix[first:last] for matrix in out)
-                found[first] = rank_rows(
-                    keys, own[first:last], design.arenas, design.strata, columns, above, level, order
-                )
-
-            over_ranges(work, len(own), threads, smallest=4)
-            tied = tied or bool(found.any())
-            if tied and not len(level):
-                return True
-        return tied
-
-    # --- draws -----------------------------------------------------------------------------------------------------------
-
-    def _sampled(self, design: Design, ranks: RankMatrix, key: int, threads: int) -> Doubles:
-        plan = _plan(design, ranks.eligible)
+    def _sampled(self, design: Design, ranks: RankMatrix, threads: int) -> Doubles:
+        """Scores of drawn labelings. The draws belong to the seed and the design alone."""
+        plan, scorer = _plan(design, ranks.eligible), _Scorer.of(design)
+        content = tuple(part.tobytes() for part in plan)
+        key = np.uint64(key_of("labels", self.seed, design.signature))
+        kept = self._kept.get(content)
+        new = np.empty((len(design.slots), self.null_size), dtype=np.int32) if self._worth_keeping(design) else None
         out = np.empty(self.null_size)
 
         def work(start: int, stop: int) -> None:
             for first in range(start * _BATCH, min(stop * _BATCH, self.null_size), _BATCH):
-                images = np.empty((len(design.slots), min(_BATCH, self.null_size - first)), dtype=np.int32)
-                draw_images(np.uint64(key), first, plan, images)
-                out[first : first + images.shape[1]] = self._scores(design, ranks, images)
+                part = slice(first, min(first + _BATCH, self.null_size))
+                if kept is not None:
+                    images = kept[:, part]
+                else:
+                    images = (
+                        new[:, part] if new is not None else np.empty((len(design.slots), part.stop - first), np.int32)
+                    )
+                    draw_images(key, first, plan, images)
+                out[part] = scorer(ranks, images, self.optimistic)
 
         over_ranges(work, -(-self.null_size // _BATCH), threads)
+        if kept is None and new is not None:
+            if sum(images.nbytes for images in list(self._kept.values())) + new.nbytes > 4 * _KEPT_BYTES:
+                self._kept.clear()
+            self._kept[content] = new
         return out
 
-    def _scores(self, design: Design, ranks: RankMatrix, images: NDArray[np.int32]) -> Doubles:
-        """Mean average precision of each drawn labelling."""
-        sizes = design.positive.sum(axis=1)
-        # Where nothing is tied and the arena holds either all positives or none, many draws are scored at once.
-        quick = (sizes <= NETWORK) & (len(ranks.level) == 0)
-        none, all_of_them = ~design.removed.any(axis=1), (design.removed == design.positive).all(axis=1)
-        modes = np.where(quick & none, 0, np.where(quick & all_of_them, 1, 2))
-        start, networks = networks_of(sizes)
-        positive, removed = _lists(design.positive), _lists(design.removed)
-        out = np.empty(images.shape[1])
-        score_draws(
-            ranks.above,
-            ranks.level,
-            ranks.order,
-            images,
-            design.queries,
-            positive.start,
-            positive.items,
-            removed.start,
-            removed.items,
-            modes,
-            start,
-            networks,
-            self.optimistic,
-            out,
-        )
-        return out
+    def _worth_keeping(self, design: Design) -> bool:
+        return 4 * len(design.slots) * self.null_size <= _KEPT_BYTES
 
 
 def _lists(flags: Flags) -> Lists:
     return Lists(
         np.concatenate([[0], np.cumsum(flags.sum(axis=1))]).astype(np.int64), np.nonzero(flags)[1].astype(np.int64)
     )
-
-
-def _thinned(design: Design, digests: NDArray[np.uint64], most: int) -> Integers:
-    """Pool positions that may take part in labelings: whole units, chosen by content, the same share of each class."""
-    share = most / len(design.pool)
-    keep = []
-    for c in np.unique(design.unit_classes):
-        units = np.flatnonzero(design.unit_classes == c)
-        held = int(np.isin(units, design.slot_units).sum())
-        # At least twice as many as slots, or labels could hardly move.
-        size = min(len(units), max(int(share * len(units)), 2 * held, 1))
-        order = np.argsort([int(digests[design.unit_rows[int(u)][0]]) for u in units], kind="stable")
-        keep += [design.unit_rows[int(u)] for u in units[order[:size]]]
-    return np.sort(np.concatenate(keep))
 
 
 def _plan(design: Design, eligible: Integers) -> Plan:

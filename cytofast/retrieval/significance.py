@@ -178,8 +178,7 @@ def mean_average_precision_of(
     if null == "labels":
         from cytofast.retrieval.labels import label_p_values
 
-        names = [repr(row) for row in keys.rows()]
-        p, method = label_p_values(rule, ready, pairing, groups, names, null_size, seed)
+        p, method = label_p_values(rule, ready, pairing, groups, null_size, seed)
     else:
         p, method = table_p_values(groups, null, null_size, seed)
     return summary(table, keys, groups, p, method, threshold)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytofast import resources
+from cytofast.retrieval import pool_ranks
 from cytofast.retrieval.rule import Retrieval
 from tests import oracle_retrieval as oracle
 
@@ -228,17 +229,11 @@ def test_sampling_agrees_with_every_labelling():
     assert (np.abs(sampled["p_value"] - known["p_value"]) < 4.5 * error + 1e-3).all()
 
 
-def test_ranks_that_do_not_fit_are_thinned_and_said_so():
+def test_ranks_that_do_not_fit_are_thinned_and_said_so(monkeypatch):
     frame = table(np.random.default_rng(14).normal(size=(400, 5)), Metadata_t=np.arange(400) // 4)
     rule = Retrieval(pos_sameby=["Metadata_t"], neg_diffby=["Metadata_t"])
     full = rule.mean_average_precision(frame, null_size=4000)
-    from cytofast.retrieval import labels
-
-    budget = labels.rank_budget
-    try:
-        labels.rank_budget = lambda: 2 * 200 * 200
-        thin = rule.mean_average_precision(frame, null_size=4000)
-    finally:
-        labels.rank_budget = budget
+    monkeypatch.setattr(pool_ranks, "rank_budget", lambda: 2 * 200 * 200)
+    thin = rule.mean_average_precision(frame, null_size=4000)
     assert set(thin["p_method"]) == {"labels, sampled 4,000 among 200 of 400 profiles"}
     assert np.corrcoef(full["p_value"], thin["p_value"])[0, 1] > 0.99
