@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,9 +19,9 @@ import polars as pl
 
 from cytofast import resources
 from cytofast.errors import CytofastError, RecipeError, StoreError, listed
-from cytofast.store import query_safety
+from cytofast.store import plate_by_plate, query_safety
 from cytofast.store.answer_files import write_frames
-from cytofast.store.catalog import Catalog
+from cytofast.store.catalog import Catalog, view_names
 from cytofast.store.queries import question
 from cytofast.store.snapshot import Snapshot
 
@@ -72,10 +73,13 @@ class Prepared:
     connection: Connection
     text: str
     values: dict[str, Any]
-    snapshot: Snapshot
+    catalog: Catalog
+    split: plate_by_plate.Split | None
 
     def relation(self) -> duckdb.DuckDBPyRelation:
         """Begin to run it."""
+        if self.split is not None:
+            return plate_by_plate.run(self.catalog, self.split, self.values)
         return self.connection.sql(self.text, params=self.values) if self.values else self.connection.sql(self.text)
 
 
@@ -94,23 +98,23 @@ def connect(*, unrestricted: bool = False) -> Connection:
 
 
 def prepare(
-    store: ProfileStore, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None, how: Limits
+    snapshot: Snapshot, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None, how: Limits
 ) -> Prepared:
     """Check a query and make the views it names."""
     given = _by_name(parameters)
     connection = connect(unrestricted=how.unrestricted)
     wanted = set(given) if how.unrestricted else query_safety.checked(connection, text)
     values = query_safety.bound(wanted, given)
-    snapshot = Snapshot(store)
     catalog = Catalog(snapshot, connection)
     _add_tables(catalog, how.tables)
     catalog.need(text)
+    parts = None
     if not how.unrestricted:
-        files = [*snapshot.files(), *snapshot.audit_files, *(fit.path for fit in snapshot.fit_files)]
-        query_safety.close_doors(connection, files)
+        query_safety.close_doors(connection, catalog.files())
         _leave_out_platemaps(catalog, text, values)
         query_safety.lock(connection)
-    return Prepared(connection, text, values, snapshot)
+        parts = plate_by_plate.split(catalog, text)
+    return Prepared(connection, text, values, catalog, parts)
 
 
 def _by_name(parameters: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Any]:
@@ -236,23 +240,20 @@ def answered(
 ) -> T:
     """Run a query and take its answer; begin again if a writer replaced a file meanwhile."""
     for attempt in range(_TRIES):
-        prepared: Prepared | None = None
         snapshot = Snapshot(store)
         try:
-            prepared = prepare(store, text, parameters, how)
-            snapshot = prepared.snapshot
-            done = prepared
-            return watched(done.connection, lambda done=done: take(done), how)  # type: ignore[misc]
+            prepared = prepare(snapshot, text, parameters, how)
+            return watched(prepared.connection, partial(take, prepared), how)
         except (duckdb.Error, StoreError, OSError) as error:
-            if not how.unrestricted and attempt + 1 < _TRIES and snapshot.vanished():
+            if not how.unrestricted and attempt + 1 < _TRIES and snapshot.changed():
                 continue
             if isinstance(error, CytofastError):
                 raise
-            raise _explained(error, store, prepared) from error
+            raise _explained(error, snapshot) from error
     raise StoreError(f"{store.path}: partitions are replaced faster than they can be read. Hint: try again later.")
 
 
-def _explained(error: Exception, store: ProfileStore, prepared: Prepared | None) -> CytofastError:
+def _explained(error: Exception, snapshot: Snapshot) -> CytofastError:
     text = str(error).strip()
     if isinstance(error, duckdb.PermissionException):
         return RecipeError(f"refused: {text.splitlines()[0]}. SQL over a store may read the store and nothing else.")
@@ -264,11 +265,10 @@ def _explained(error: Exception, store: ProfileStore, prepared: Prepared | None)
         )
     if isinstance(error, duckdb.InterruptException):
         return StoreError("the query was interrupted")
-    if isinstance(error, duckdb.CatalogException) and prepared is not None:
-        names = Catalog(prepared.snapshot, duckdb.connect()).names()
-        return RecipeError(f"{text}\nHint: the views are {listed(names, 40)}.")
+    if isinstance(error, duckdb.CatalogException):
+        return RecipeError(f"{text}\nHint: the views are {listed(view_names(snapshot), 40)}.")
     if isinstance(error, duckdb.IOException | OSError):
-        return StoreError(f"{store.path}: {text}")
+        return StoreError(f"{snapshot.store.path}: {text}")
     return RecipeError(f"the query cannot be run: {text}")
 
 

@@ -76,7 +76,6 @@ class Catalog:
         self.connection = connection
         self.root = snapshot.store.path.absolute() if root is None else root
         self._made: set[str] = set()
-        self._fits = snapshot.fit_files
         connection.execute("CREATE SCHEMA IF NOT EXISTS stored")
         macros = queries("macros")
         # One that calls others comes after them.
@@ -92,12 +91,16 @@ class Catalog:
     def need(self, text: str) -> None:
         """Make every view that a query may name; a word that is a view's name is enough."""
         words = set(re.findall(r"\w+", text.lower()))
-        every = bool(words & {"show", "describe", "information_schema", "pg_catalog"}) or "duckdb_" in text.lower()
+        every = bool(words & {"show", "information_schema", "pg_catalog"}) or "duckdb_" in text.lower()
         for name in self.names():
             if every or name in words:
                 self._view(name)
         for name in re.findall(r"\bstored\s*\.\s*\"?(\w+)", text):
             self._stored(name)
+
+    def only(self, level: str, files: Sequence[Path]) -> None:
+        """Let a level be some of its files, from now on."""
+        self.connection.execute(f"CREATE OR REPLACE VIEW stored.{quoted(level)} AS SELECT * FROM {self._read(files)}")
 
     def everything(self) -> None:
         """Make all views."""
@@ -107,6 +110,15 @@ class Catalog:
     def made(self, name: str) -> bool:
         """Whether a relation of schema ``stored`` was needed."""
         return f"stored.{name}" in self._made
+
+    def files(self) -> list[Path]:
+        """The files that the views made so far read."""
+        files = self.snapshot.files()
+        if self.made("audits"):
+            files += self.snapshot.audit_files
+        if self.made("fits"):
+            files += [fit.path for fit in self.snapshot.fit_files]
+        return files
 
     # --- making them ------------------------------------------------------------------------------------------------
 
@@ -139,7 +151,7 @@ class Catalog:
             text = self._union(self.snapshot.audit_files, _EMPTY_AUDIT)
         elif name == "fits":
             self._stored("fit_files")
-            text = self._union([fit.path for fit in self._fits], _EMPTY_FIT, "filename = true")
+            text = self._union([fit.path for fit in self.snapshot.fit_files], _EMPTY_FIT, "filename = true")
         elif name == "well_metadata":
             text = self._well_metadata()
         else:
@@ -161,7 +173,7 @@ class Catalog:
             return self.snapshot.annotations
         if name == "cell_annotations":
             return self.snapshot.cell_annotations
-        return fit_table(self._fits, self.snapshot.store.path)
+        return fit_table(self.snapshot.fit_files, self.snapshot.store.path)
 
     def _read(self, paths: Iterable[Path], *options: str) -> str:
         store = self.snapshot.store.path

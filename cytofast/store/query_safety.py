@@ -74,17 +74,18 @@ def checked(connection: Connection, text: str) -> set[str]:
     if len(kinds) != 1:
         raise RecipeError(f"one query at a time, and this is {len(kinds) or 'none'}")
     inner = _EXPLAIN.sub("", text, count=1) if kinds == ["EXPLAIN"] else text
-    row = connection.execute("SELECT json_serialize_sql($text::VARCHAR)", {"text": inner}).fetchone()
-    tree: dict[str, Any] = json.loads(row[0]) if row else {"error": True}
+    row = connection.execute("SELECT json_serialize_sql($text::VARCHAR)", {"text": inner}).fetchall()
+    tree: dict[str, Any] = json.loads(row[0][0]) if row else {"error": True}
     if tree.get("error") or len(tree["statements"]) != 1:
         raise _refusal("EXPLAIN of anything but a query" if kinds == ["EXPLAIN"] else "this statement")
     statement = tree["statements"][0]
-    for node in _nodes(statement):
+    for node in nodes(statement):
         _judge(node)
     return {str(entry["key"]) for entry in statement.get("named_param_map", [])}
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every node of a syntax tree."""
     waiting = [tree]
     while waiting:
         item = waiting.pop()

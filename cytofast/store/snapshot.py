@@ -37,6 +37,15 @@ def _columns_of(schema: str, path: str) -> dict[str, pl.DataType]:
     return dict(pl.read_parquet_schema(path))
 
 
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Tells a file from one that replaces it under the same name; ``None`` where there is none."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class FitFile:
     """What one step learned, of one plate or of all."""
@@ -58,14 +67,17 @@ class Snapshot:
         ordered = sorted(names, key=lambda name: (USUAL.index(name) if name in USUAL else len(USUAL), name))
         self.levels: dict[str, list[Partition]] = {name: store.partitions(name) for name in ordered}
         self.levels = {name: found for name, found in self.levels.items() if found}
+        # Data files have their content in their names; these do not.
+        self._stamps: dict[Path, tuple[int, int] | None] = {}
 
     def files(self) -> list[Path]:
         """Every data file that the manifests name."""
         return [partition.path for partitions in self.levels.values() for partition in partitions]
 
-    def vanished(self) -> bool:
-        """Whether a writer has replaced or removed a file of this snapshot since it was made."""
-        return not all(path.is_file() for path in self.files())
+    def changed(self) -> bool:
+        """Whether a writer has replaced or removed a file of this snapshot since it was looked at."""
+        seen = dict.fromkeys(self.files()) | self._stamps
+        return any(_stamp(path) is None or (before and before != _stamp(path)) for path, before in seen.items())
 
     def uniform(self, level: str) -> bool:
         """Whether all partitions of a level have the same columns."""
@@ -171,7 +183,9 @@ class Snapshot:
     def audit_files(self) -> list[Path]:
         """The audits of the plates whose cells are in this snapshot."""
         paths = [self.store.audit_path(p.name) for p in self.levels.get("cells", [])]
-        return [path for path in paths if path.is_file()]
+        found = {path: stamp for path in paths if (stamp := _stamp(path))}
+        self._stamps.update(found)
+        return list(found)
 
     @cached_property
     def fit_files(self) -> list[FitFile]:
@@ -184,7 +198,9 @@ class Snapshot:
                     own = "plate=" in text and p.name.batch != ALL
                     batch, plate = (p.name.batch, p.name.plate) if own else (None, None)
                     found.setdefault(text, FitFile(self.store.path / text, level, batch, plate, int(number or 0), step))
-        return _reports(found.values())
+        reports = _reports(found.values())
+        self._stamps.update({fit.path: _stamp(fit.path) for fit in reports})
+        return reports
 
 
 def _reports(fits: Iterable[FitFile]) -> list[FitFile]:

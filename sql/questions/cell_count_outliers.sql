@@ -1,4 +1,4 @@
--- Which wells have far fewer or more cells than their plate's median, in robust standard deviations of the plate.
+-- Which wells have far fewer or more cells than their plate's median, in robust standard deviations of the plate. Wells without any cell are in missing_wells.
 -- param cutoff DOUBLE = 3.0  how many robust standard deviations are far
 -- param batch VARCHAR = NULL  only this batch; NULL is every batch
 -- grain batch, plate, well

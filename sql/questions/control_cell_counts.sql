@@ -1,4 +1,4 @@
--- How many cells a control well has, by plate, and how far its plate's median lies from the batch's, in robust standard deviations.
+-- How many cells a control well has, by plate, and how far its plate's median lies from the batch's, in robust standard deviations; a control well without cells counts as 0.
 -- param batch VARCHAR = NULL  only this batch; NULL is every batch, each by itself
 -- param control VARCHAR = 'negcon'  the control type
 -- grain batch, plate
@@ -8,13 +8,14 @@ WITH counted AS (
     GROUP BY ALL
 ),
 control_counts AS (
-    SELECT counted.batch, counted.plate, counted.well, counted.cells
-    FROM counted
-    INNER JOIN controls
-        ON counted.batch IS NOT DISTINCT FROM controls.batch
-        AND counted.plate IS NOT DISTINCT FROM controls.plate
-        AND counted.well IS NOT DISTINCT FROM controls.well
-    WHERE controls.control_type = $control AND ($batch IS NULL OR counted.batch = $batch)
+    SELECT controls.batch, controls.plate, controls.well, coalesce(counted.cells, 0) AS cells
+    FROM controls
+    SEMI JOIN counted ON controls.batch IS NOT DISTINCT FROM counted.batch AND controls.plate IS NOT DISTINCT FROM counted.plate
+    LEFT JOIN counted
+        ON controls.batch IS NOT DISTINCT FROM counted.batch
+        AND controls.plate IS NOT DISTINCT FROM counted.plate
+        AND controls.well IS NOT DISTINCT FROM counted.well
+    WHERE controls.control_type = $control AND ($batch IS NULL OR controls.batch = $batch)
 ),
 of_batch AS (
     SELECT batch, median(cells) AS centre, nullif(1.4826 * mad(cells), 0) AS spread
