@@ -114,3 +114,23 @@ def expected_precision(m: int, n: int) -> float:
 def precisions(m: int, n: int) -> list[float]:
     """Average precision of each possible set of positions."""
     return [sum((k + 1) / (r + 1) for k, r in enumerate(places)) / m for places in combinations(range(n), m)]
+
+
+def dense_average_precision(similarities: np.ndarray, positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
+    """AP of each row by full matrices: for tables that are too large to write every order of."""
+    cells = np.rint(similarities * GRID)
+    out = np.full(len(cells), np.nan)
+    for i, row in enumerate(cells):
+        wanted, others = row[positive[i]], row[negative[i]]
+        if not len(wanted):
+            continue
+        total, seen = 0.0, 0
+        for value in np.unique(wanted)[::-1]:
+            p, above, level = int((wanted == value).sum()), int((others > value).sum()), int((others == value).sum())
+            if level:
+                total += float(tied(seen, seen + above, p, level))
+            else:
+                total += sum((seen + k) / (seen + above + k) for k in range(1, p + 1))
+            seen += p
+        out[i] = total / len(wanted)
+    return out
