@@ -201,28 +201,29 @@ def watched(connection: Connection, work: Callable[[], T], how: Limits) -> T:
     """
     outcome: list[T] = []
     failure: list[BaseException] = []
+    # Not thread.join: an interrupt inside it makes a running thread look finished.
+    finished = threading.Event()
 
     def run() -> None:
         try:
             outcome.append(work())
         except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
             failure.append(error)
+        finally:
+            finished.set()
 
-    thread = threading.Thread(target=run, daemon=True)
     end = None if how.seconds is None else time.monotonic() + how.seconds
     late = False
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        while thread.is_alive():
-            thread.join(0.05)
+        while not finished.wait(0.05):
             how.share(connection.query_progress())
-            if end is not None and not late and time.monotonic() > end:
+            if end is not None and time.monotonic() > end:
                 late = True
                 connection.interrupt()
     except BaseException:
-        while thread.is_alive():
+        while not finished.wait(0.05):
             connection.interrupt()
-            thread.join(0.05)
         raise
     if late and failure:
         raise StoreError(f"the query was stopped after {how.seconds:g} seconds, as asked")

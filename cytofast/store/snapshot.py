@@ -34,7 +34,7 @@ def _parsed(names: tuple[str, ...]) -> pl.DataFrame:
 def _columns_of(schema: str, path: str) -> dict[str, pl.DataType]:
     """Columns of a file; ``schema`` is the digest that its manifest keeps of them, so the answer never changes."""
     del schema
-    return dict(pl.read_parquet_schema(path))
+    return dict(pl.scan_parquet(path, glob=False, hive_partitioning=False).collect_schema())
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -211,7 +211,7 @@ def _reports(fits: Iterable[FitFile]) -> list[FitFile]:
         if not fit.path.is_file():
             continue
         if kind not in kinds:
-            kinds[kind] = bool(_STEP_COLUMNS & set(pl.read_parquet_schema(fit.path)))
+            kinds[kind] = bool(_STEP_COLUMNS & set(_columns_of(str(_stamp(fit.path)), str(fit.path))))
         if kinds[kind]:
             chosen.append(fit)
     return chosen
