@@ -55,3 +55,16 @@ def test_rank_correlations_with_gaps(seed, f, n):
             if i != j:
                 assert_allclose(r[i, j], oracle_wells.spearman(x[i], x[j]), atol=1e-12)
                 assert_array_equal(r[i, j], r[j, i])
+
+
+@given(st.integers(0, 10**6), st.booleans())
+def test_values_that_differ_in_their_last_bits_are_ranked_exactly(seed, gap):
+    rng = np.random.Generator(np.random.PCG64(seed))
+    x = 1000 + rng.integers(0, 2000, size=(2, 300)) * 2.0**-43
+    x[0, 5] = -1e300
+    if gap:
+        x[1, 7] = np.nan
+    for line, ranked in zip(x, average_ranks(x), strict=True):
+        present = ~np.isnan(line)
+        assert_array_equal(ranked[present], oracle_wells.ranks(line[present].tolist()))
+        assert np.isnan(ranked[~present]).all()
