@@ -1,0 +1,1 @@
+"""What cytofast costs, measured beside its peers."""
