@@ -44,7 +44,9 @@ def test_modz_is_the_definition(seed, gaps, precision):
         members = expected[row["Metadata_pert"]]
         assert row["Metadata_Replicate_Count"] == len(members)
         values = [float("nan") if row[f] is None else row[f] for f in FEATURES]
-        np.testing.assert_allclose(values, oracle_wells.modz(members, precision=precision), rtol=1e-9, atol=1e-12)
+        # With so few features a weight may lie exactly between two roundings.
+        atol = 1e-12 if precision is None else 1.01 * 10.0**-precision * np.nansum(np.abs(members))
+        np.testing.assert_allclose(values, oracle_wells.modz(members, precision=precision), rtol=1e-9, atol=atol)
         pairs = [oracle_wells.spearman(a, b) for i, a in enumerate(members) for b in members[:i]]
         pairs = [r for r in pairs if not np.isnan(r)]
         if pairs:
