@@ -6,6 +6,7 @@ is a pair of arrays: distinct values, falling, and their probabilities.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -18,6 +19,7 @@ Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Distribution = tuple[Doubles, Doubles]
 
+_EMPTY: Distribution = (np.zeros(0), np.zeros(0))
 MOST_OUTCOMES = 250_000
 """Sets of positions, or pairs of values to add, that are still written out. Fixed: no answer depends on the company it is in."""
 MOST_TAIL = 10_000
@@ -73,6 +75,11 @@ def merged(values: Doubles, weights: Doubles) -> Distribution:
 def upper_part(n_positives: int, n_total: int, least: float, most: int) -> Distribution | None:
     """The values of average precision that are at least ``least``; ``None`` if they are more than ``most`` sets."""
     outcomes = comb(n_total, n_positives)
+    if outcomes <= MOST_OUTCOMES and least > 0.0:
+        # One list serves every threshold.
+        values, probabilities = whole(n_positives, n_total) or _EMPTY
+        reach = int(np.searchsorted(-values, -least * (1.0 - TOLERANCE), side="right"))
+        return (values[:reach], probabilities[:reach]) if reach <= most else None
     out = np.empty(min(most, outcomes))
     # A sum in another order may come out a little smaller.
     found = _walk(n_positives, n_total, least * n_positives * (1.0 - TOLERANCE), out)
@@ -81,6 +88,7 @@ def upper_part(n_positives: int, n_total: int, least: float, most: int) -> Distr
     return merged(out[:found] / n_positives, np.full(found, 1.0 / outcomes))
 
 
+@lru_cache(maxsize=64)
 def whole(n_positives: int, n_total: int) -> Distribution | None:
     """The distribution of average precision; ``None`` if there are too many sets of positions."""
     if comb(n_total, n_positives) > MOST_OUTCOMES:
@@ -170,13 +178,13 @@ def mean_tail(configurations: list[tuple[int, int]], threshold: float) -> float 
     least = threshold * queries - (queries - 1)
     if least <= 0.0:
         return None
-    parts: dict[tuple[int, int], Distribution | None] = {}
-    for configuration in configurations:
-        if configuration not in parts:
-            parts[configuration] = upper_part(*configuration, least, MOST_TAIL)
-    known = [part for configuration in configurations if (part := parts[configuration]) is not None]
-    if len(known) < queries or any(len(part[0]) == 0 for part in known):
-        return None
+    parts: dict[tuple[int, int], Distribution] = {}
+    for configuration in dict.fromkeys(configurations):
+        part = upper_part(*configuration, least, MOST_TAIL)
+        if part is None or not len(part[0]):
+            return None
+        parts[configuration] = part
+    known = [parts[configuration] for configuration in configurations]
     starts = np.concatenate([[0], np.cumsum([len(part[0]) for part in known])]).astype(np.int64)
     values, probabilities = (np.concatenate([part[i] for part in known]) for i in (0, 1))
     tails = np.concatenate([np.cumsum(part[1]) for part in known])

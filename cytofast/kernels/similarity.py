@@ -25,38 +25,77 @@ COSINE, ABS_COSINE, CORRELATION, EUCLIDEAN = range(4)
 METRICS = {"cosine": COSINE, "abs_cosine": ABS_COSINE, "correlation": CORRELATION, "euclidean": EUCLIDEAN}
 
 
-def unit_rows(rows: Doubles, metric: int) -> tuple[NDArray[np.bool_], float]:
-    """Bring ``float64[n, f]`` rows, in place, to where a product is the similarity; true marks rows without a direction.
+USABLE, NO_DIRECTION, NOT_FINITE = range(3)
 
-    Cosine: unit length. Correlation: centred, then unit length. Euclidean: centred and scaled all together, which
-    leaves the order of distances as it is and keeps the squares small; the scale is returned.
+
+@compiled
+def unit_rows(rows: Floats, metric: int, units: Doubles, rough: NDArray[np.float32], states: NDArray[np.int8]) -> None:
+    """Scale ``float[n, f]`` rows to unit length, for correlations after centring, and say which have none.
+
+    Values are divided by the largest first, so that squares of huge or tiny ones neither overflow nor vanish.
     """
-    if metric == EUCLIDEAN:
-        rows -= rows.mean(axis=0)
-        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        typical = float(np.median(norms)) if norms.size else 0.0
-        scale = typical or float(norms.max(initial=0.0)) or 1.0
-        rows /= scale
-        return np.zeros(len(rows), dtype=np.bool_), scale
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    # Scaled first, so that squares of huge or tiny values neither overflow nor vanish.
-    rows /= np.where(largest > 0, largest, 1.0)[:, None]
-    if metric == CORRELATION:
-        rows -= rows.mean(axis=1, keepdims=True)
+    f = rows.shape[1]
+    for i in range(rows.shape[0]):
+        row, unit = rows[i], units[i]
+        largest = 0.0
+        check = 0.0
+        for j in range(f):
+            value = np.float64(row[j])
+            largest = max(largest, abs(value))
+            check += value * 0.0
+        states[i] = NOT_FINITE if check != 0.0 else USABLE  # NaN is unlike everything
+        scale = 1.0 / largest if largest > 0.0 else 1.0
+        exact = largest < 1e-300 or largest > 1e300  # the reciprocal itself would overflow or vanish
+        for j in range(f):
+            unit[j] = np.float64(row[j]) / largest if exact and largest > 0.0 else np.float64(row[j]) * scale
+        if metric == CORRELATION:
+            mean = 0.0
+            for j in range(f):
+                mean += unit[j]
+            mean /= f
+            for j in range(f):
+                unit[j] -= mean
+        norm = np.sqrt(_sum_of_squares(unit))
+        if norm <= 1e-12:  # a constant row leaves only the rounding error of its mean
+            states[i] = max(states[i], NO_DIRECTION)
+            norm = 1.0
+        for j in range(f):
+            unit[j] /= norm
+            rough[i, j] = np.float32(unit[j])
+
+
+@compiled
+def _sum_of_squares(values: Doubles) -> float:
+    s0 = s1 = s2 = s3 = 0.0
+    n = values.shape[0]
+    for k in range(n // 4):
+        i = 4 * k
+        s0 += values[i] * values[i]
+        s1 += values[i + 1] * values[i + 1]
+        s2 += values[i + 2] * values[i + 2]
+        s3 += values[i + 3] * values[i + 3]
+    for i in range(n - n % 4, n):
+        s0 += values[i] * values[i]
+    return (s0 + s1) + (s2 + s3)
+
+
+def centred_rows(rows: Doubles) -> float:
+    """Centre ``float64[n, f]`` rows for distances, in place, and scale them all together; return the scale.
+
+    That leaves the order of distances as it is and keeps the squares small.
+    """
+    rows -= rows.mean(axis=0)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    # A constant row leaves only the rounding error of its mean.
-    empty: NDArray[np.bool_] = norms <= 1e-12
-    rows /= np.where(empty, 1.0, norms)[:, None]
-    return empty, 1.0
-
-
-def rough_rows(units: Doubles, metric: int) -> Floats:
-    """What products are made of: float32, but for distances, whose differences cancel, the rows themselves."""
-    return units if metric == EUCLIDEAN else units.astype(np.float32)
+    typical = float(np.median(norms)) if norms.size else 0.0
+    scale = typical or float(norms.max(initial=0.0)) or 1.0
+    rows /= scale
+    return scale
 
 
 def slack_of(units: Doubles, metric: int) -> float:
-    """How far a product of :func:`rough_rows` may be from the exact similarity.
+    """How far a product of rough rows may be from the exact similarity.
+
+    Rough rows are unit rows in float32; for distances, whose differences cancel, they are the rows themselves.
 
     A sum of ``f`` products of unit rows is off by at most ``f`` roundings, and, rounding errors being independent, by
     more than ``16 sqrt(f)`` of them with probability below 1e-55 (Higham and Mary 2019); 8 more for rounding the rows.

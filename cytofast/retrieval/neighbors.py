@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cytofast import resources
 from cytofast.blocks import predicate_columns, reference_mask
 from cytofast.errors import DataError, RecipeError
-from cytofast.kernels.similarity import products, rough_rows
+from cytofast.kernels.similarity import products
 from cytofast.retrieval.profiles import Comparable, Policy, collect, comparable, metric_code
 from cytofast.schema import Features
 
@@ -37,7 +37,7 @@ def prepared(
 def nearest(ready: Comparable, queries: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The ``k`` most similar other profiles of each query, best first (of equals, the earlier row), and their similarities."""
     n = len(ready.units)
-    rough = rough_rows(ready.units, ready.metric)
+    rough = ready.rough
     rows = np.empty((len(queries), k), dtype=np.int64)
     values = np.empty((len(queries), k))
     height = max(16, _TILE_BYTES // (8 * n))
@@ -152,6 +152,5 @@ def similarity(
             raise DataError(
                 f"similarity: the values of {names!r} do not tell {n:,} profiles apart, or are names of metadata columns."
             )
-    rough = rough_rows(ready.units, ready.metric)
-    matrix = np.asfortranarray(ready.shown(products(rough, rough, ready.metric)), dtype=np.float32)
+    matrix = np.asfortranarray(ready.shown(products(ready.rough, ready.rough, ready.metric)), dtype=np.float32)
     return ready.metadata.hstack(pl.DataFrame(matrix, schema=columns, orient="row"))

@@ -48,10 +48,13 @@ class Groups:
 
     def mean_of(self, values: Doubles) -> Doubles:
         """Means over the queries of each perturbation, added in falling order, so that the order of rows does not matter."""
+        known = np.flatnonzero(self.codes >= 0)
+        order = known[np.lexsort((-values[known], self.codes[known]))]
         out = np.full(self.size, np.nan)
-        for group, members in enumerate(self.members):
-            if len(members):
-                out[group] = np.sort(values[members])[::-1].sum() / len(members)
+        present = np.flatnonzero(self.counts)
+        starts = np.concatenate([[0], np.cumsum(self.counts[present])])[:-1]
+        if len(present):
+            out[present] = np.add.reduceat(values[order], starts) / self.counts[present]
         return out
 
     @cached_property

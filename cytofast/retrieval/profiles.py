@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from cytofast import resources
 from cytofast.blocks import predicate_columns, reference_mask, require_rows
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
+from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.rng import row_digests
-from cytofast.kernels.similarity import CORRELATION, EUCLIDEAN, METRICS, unit_rows
+from cytofast.kernels.similarity import (
+    CORRELATION,
+    EUCLIDEAN,
+    METRICS,
+    NO_DIRECTION,
+    NOT_FINITE,
+    USABLE,
+    centred_rows,
+    unit_rows,
+)
 from cytofast.schema import Features, is_metadata, require_columns, resolve_features
 
 Doubles = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 Policy = Literal["error", "drop"]
 _CHUNK = 8192
@@ -34,26 +47,43 @@ class Comparable:
         What is known about each profile, features left out.
     units
         ``float64[n_profiles, n_features]``, scaled so that products are similarities.
+    rough
+        The same in float32, for fast products; for distances the same array.
     metric
         Code of the metric, see :mod:`cytofast.kernels.similarity`.
-    digests
-        ``uint64[n_profiles]``: the content of each profile as it came, for an order that is not that of the table.
+    content
+        The profiles as they came, where ``units`` depend on the other profiles.
     scale
         What euclidean profiles were divided by.
     """
 
     metadata: pl.DataFrame
     units: Doubles
+    rough: Floats
     metric: int
-    digests: NDArray[np.uint64]
+    content: Doubles | None = None
     scale: float = 1.0
 
-    def shown(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    @cached_property
+    def digests(self) -> NDArray[np.uint64]:
+        """``uint64[n_profiles]``: the content of each profile, for an order that is not that of the table."""
+        out = np.empty(len(self.units), dtype=np.uint64)
+        row_digests((self.units if self.content is None else self.content).view(np.uint64), out)
+        return out
+
+    def shown(self, values: Floats) -> Floats:
         """Products as people read them: distances become ``1 / (1 + distance)``, everything else stays."""
         if self.metric != EUCLIDEAN:
             return values
-        shown: NDArray[np.floating] = 1.0 / (1.0 + self.scale * np.sqrt(np.maximum(-values, 0.0)))
+        shown: Floats = 1.0 / (1.0 + self.scale * np.sqrt(np.maximum(-values, 0.0)))
         return shown
+
+    def only(self, keep: NDArray[np.bool_]) -> Comparable:
+        """Some of the profiles."""
+        units = self.units[keep]
+        rough = units if self.rough is self.units else self.rough[keep]
+        content = None if self.content is None else self.content[keep]
+        return replace(self, metadata=self.metadata.filter(pl.Series(keep)), units=units, rough=rough, content=content)
 
 
 def metric_code(metric: str) -> int:
@@ -120,45 +150,61 @@ def comparable(
         Profiles hold NaN, nulls or infinities, or have no direction (all zero; for correlations, all equal), and
         ``on_invalid`` is ``"error"``. The message names the rows and columns.
     """
-    metadata = table.select(name for name in table.columns if name not in set(features) or is_metadata(name))
-    units = np.empty((table.height, len(features)), dtype=np.float64)
+    chosen = set(features)
+    metadata = table.select(name for name in table.columns if name not in chosen or is_metadata(name))
     values = table.select(features)
+    units = np.empty((table.height, len(features)), dtype=np.float64)
+    rough = units if metric == EUCLIDEAN else np.empty(units.shape, dtype=np.float32)
+    states = np.zeros(table.height, dtype=np.int8)
     for start in range(0, table.height, _CHUNK):
-        units[start : start + _CHUNK] = values.slice(start, _CHUNK).cast(pl.Float64).to_numpy()
-    # A sum is finite only if every value is, unless it overflows: then look closer.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = np.flatnonzero(~np.isfinite(units.sum(axis=1)))
-    bad = suspicious[~np.isfinite(units[suspicious]).all(axis=1)]
+        part = slice(start, start + _CHUNK)
+        rows = values[part].to_numpy(order="c")
+        if rows.dtype not in (np.float32, np.float64):
+            rows = rows.astype(np.float64)
+        if metric == EUCLIDEAN:
+            units[part] = rows
+            states[part] = np.where(np.isfinite(rows).all(axis=1), USABLE, NOT_FINITE)
+        else:
+            _scale(rows, metric, units[part], rough[part], states[part])
+    ready = Comparable(metadata, units, rough, metric)
+    if states.any():
+        ready = _usable(ready, states, values, where, on_invalid)
+    if metric == EUCLIDEAN:
+        content = ready.units.copy()
+        ready = replace(ready, content=content, scale=centred_rows(ready.units))
+    return ready
+
+
+def _scale(rows: Floats, metric: int, units: Doubles, rough: Floats, states: NDArray[np.int8]) -> None:
+    def work(first: int, last: int) -> None:
+        part = slice(first, last)
+        unit_rows(rows[part], metric, units[part], rough[part], states[part])
+
+    over_ranges(work, len(rows), resources.current().threads, smallest=512)
+
+
+def _usable(
+    ready: Comparable, states: NDArray[np.int8], values: pl.DataFrame, where: str, on_invalid: Policy
+) -> Comparable:
+    """The profiles that can be compared, or an error about the others."""
+    bad = np.flatnonzero(states == NOT_FINITE)
     if bad.size:
-        columns = [features[i] for i in np.flatnonzero(~np.isfinite(units[bad]).all(axis=0))]
-        why = f"NaN, nulls or infinities in columns {listed(columns)}"
-        metadata, units = _without(metadata, units, bad, why, where, on_invalid)
-    digests = np.empty(len(units), dtype=np.uint64)
-    row_digests(units.view(np.uint64), digests)
-    flags, scale = unit_rows(units, metric)
-    empty = np.flatnonzero(flags)
-    if empty.size:
-        why = (
-            "all features are equal, so a correlation is undefined"
-            if metric == CORRELATION
-            else "all features are zero, so there is no direction"
-        )
-        metadata, units = _without(metadata, units, empty, why, where, on_invalid)
-        digests = np.delete(digests, empty)
-    return Comparable(metadata, units, metric, digests, scale)
-
-
-def _without(
-    metadata: pl.DataFrame, units: Doubles, bad: NDArray[np.int64], why: str, where: str, on_invalid: Policy
-) -> tuple[pl.DataFrame, Doubles]:
+        broken = ~np.isfinite(values[bad].cast(pl.Float64).to_numpy()).all(axis=0)
+        why = f"NaN, nulls or infinities in columns {listed(values.columns[i] for i in np.flatnonzero(broken))}"
+    else:
+        bad = np.flatnonzero(states == NO_DIRECTION)
+        cases = {CORRELATION: "all features are equal, so a correlation is undefined"}
+        why = cases.get(ready.metric, "all features are zero, so there is no direction")
     if on_invalid == "error":
         raise DataError(
-            f"{where}: {len(bad):,} of {metadata.height:,} profiles cannot be compared ({why}): {rows_shown(metadata, bad)}. "
+            f"{where}: {len(bad):,} of {len(states):,} profiles cannot be compared ({why}): {rows_shown(ready.metadata, bad)}. "
             'Hint: impute or select features first, or leave such profiles out with on_invalid="drop".'
         )
-    report_dropped(len(bad), metadata.height, why)
-    keep = np.ones(metadata.height, dtype=np.bool_)
+    report_dropped(len(bad), len(states), why)
+    keep = np.ones(len(states), dtype=np.bool_)
     keep[bad] = False
     if not keep.any():
         raise DataError(f"{where}: no profile is left ({why}).")
-    return metadata.filter(pl.Series(keep)), units[keep]
+    left = states[keep]
+    ready = ready.only(keep)
+    return _usable(ready, left, values.filter(pl.Series(keep)), where, on_invalid) if left.any() else ready

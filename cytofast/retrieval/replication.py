@@ -79,7 +79,7 @@ def _read(
             len(missing), metadata.height, f"nulls in {', '.join(needed)}: {rows_shown(metadata, missing[:3])}"
         )
         metadata = metadata.filter(pl.Series(known))
-        ready = Comparable(metadata, ready.units[known], ready.metric, ready.digests[known], ready.scale)
+        ready = ready.only(known)
     rows = np.arange(metadata.height)
     labels = None
     if multilabel is None:

@@ -175,7 +175,7 @@ class Retrieval:
     ) -> tuple[Comparable, Pairing, pl.DataFrame]:
         """Profiles, compiled rule and table of AP; ``also`` names columns that must be there besides."""
         ready, pairing = self.prepared(profiles, also)
-        precision, n_positives, n_negatives = score(ready.units, ready.metric, pairing, self.tie == "optimistic")
+        precision, n_positives, n_negatives = score(ready, pairing, self.tie == "optimistic")
         self._require_pairs(n_positives, n_negatives)
         totals = n_positives + n_negatives
         table = ready.metadata[pairing.instance_rows]

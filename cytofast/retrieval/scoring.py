@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from cytofast import resources
 from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.ranking import count_positives, fill_positives, score_tile
-from cytofast.kernels.similarity import listed_similarities, products, rough_rows, slack_of
+from cytofast.kernels.similarity import listed_similarities, products, slack_of
 from cytofast.retrieval.pairing import Integers, Pairing
+from cytofast.retrieval.profiles import Comparable
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.floating]
@@ -76,10 +77,11 @@ def _tasks_of_block(pairing: Pairing, members: Integers, queries: Integers) -> I
     yield Task(queries, together, check=True)
 
 
-def score(units: Doubles, metric: int, pairing: Pairing, optimistic: bool) -> tuple[Doubles, Integers, Integers]:
+def score(ready: Comparable, pairing: Pairing, optimistic: bool) -> tuple[Doubles, Integers, Integers]:
     """Average precision, number of positives and number of negatives of each query instance; NaN without positives."""
     total = len(pairing.instance_rows)
-    rough, slack = rough_rows(units, metric), slack_of(units, metric)
+    units, rough, metric = ready.units, ready.rough, ready.metric
+    slack = slack_of(units, metric)
     precision = np.full(total, np.nan)
     n_positives, n_negatives = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
     # Instances side by side by row; rows of one positive group side by side inside a task.

@@ -1,8 +1,27 @@
 import numpy as np
 import pytest
 
-from cytofast.kernels.similarity import METRICS, products, rough_rows, similarity_of, slack_of, unit_rows
+from cytofast.kernels.similarity import (
+    METRICS,
+    NO_DIRECTION,
+    NOT_FINITE,
+    USABLE,
+    centred_rows,
+    products,
+    similarity_of,
+    slack_of,
+    unit_rows,
+)
 from tests import oracle_retrieval as oracle
+
+
+def scaled(x, metric):
+    units = x.copy()
+    if metric == "euclidean":
+        return units, units, centred_rows(units), np.zeros(len(x), dtype=np.int8)
+    rough, states = np.empty(x.shape, dtype=np.float32), np.zeros(len(x), dtype=np.int8)
+    unit_rows(x, METRICS[metric], units, rough, states)
+    return units, rough, 1.0, states
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
@@ -10,12 +29,10 @@ from tests import oracle_retrieval as oracle
 def test_products_are_within_their_slack_of_the_plain_twin(metric, features):
     rng = np.random.default_rng(features)
     x = rng.normal(size=(40, features)) * 10.0 ** rng.integers(-3, 4, size=(40, 1))
-    units = x.copy()
     code = METRICS[metric]
-    assert not unit_rows(units, code)[0].any()
-    scale = np.median(np.linalg.norm(x - x.mean(axis=0), axis=1)) if metric == "euclidean" else 1.0
+    units, rough, scale, states = scaled(x, metric)
+    assert not states.any()
     wanted = np.array([[oracle.similarity(a / scale, b / scale, metric) for b in x] for a in x])
-    rough = rough_rows(units, code)
     tolerance = 1e-12 * np.abs(wanted).max()
     assert np.abs(products(rough, rough, code) - wanted).max() <= slack_of(units, code) + tolerance
     exact = np.array([[similarity_of(a, b, code) for b in units] for a in units])
@@ -23,7 +40,9 @@ def test_products_are_within_their_slack_of_the_plain_twin(metric, features):
     assert (exact == exact.T).all()
 
 
-def test_rows_without_direction_are_marked():
-    x = np.array([[0.0, 0.0, 0.0], [0.1, 0.1, 0.1], [1e-300, 0.0, 2e-300], [1e200, 2e200, 0.0]])
-    assert unit_rows(x.copy(), METRICS["cosine"])[0].tolist() == [True, False, False, False]
-    assert unit_rows(x.copy(), METRICS["correlation"])[0].tolist() == [True, True, False, False]
+def test_rows_that_cannot_be_scaled_are_marked():
+    x = np.array([[0.0, 0, 0], [0.1, 0.1, 0.1], [1e-300, 0, 2e-300], [1e200, 2e200, 0], [1, np.nan, 0], [np.inf, 1, 0]])
+    broken = [NOT_FINITE, NOT_FINITE]
+    assert scaled(x, "cosine")[3].tolist() == [NO_DIRECTION, USABLE, USABLE, USABLE, *broken]
+    assert scaled(x, "correlation")[3].tolist() == [NO_DIRECTION, NO_DIRECTION, USABLE, USABLE, *broken]
+    assert scaled(x, "cosine")[0][2].tolist() == pytest.approx([1 / 5**0.5, 0, 2 / 5**0.5])
