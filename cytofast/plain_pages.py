@@ -9,6 +9,7 @@ Formats: https://parquet.apache.org/docs/file-format/data-pages/ and the Thrift 
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -19,12 +20,14 @@ import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cytofast import resources
 from cytofast.errors import StoreError
 from cytofast.sharing import sharing_frame
 
 _DATA_PAGE = 0
 _PLAIN = 0
 _HEADER_BYTES = 96
+_ALIGNMENT = 4096
 _TYPES_WITH_ZIGZAG = {4, 5, 6}
 _RUN_BYTES = 32 * 2**20
 """So much of a row group is read at once; it is held beside the matrix that it is copied to."""
@@ -67,8 +70,13 @@ class PlainReader:
             page = _struct(handle.read(_HEADER_BYTES), 0)[0].get(5)
         return isinstance(page, dict) and page.get(1) == chunk.num_values
 
-    def read(self, columns: Sequence[str], low: int = 0, high: int | None = None) -> NDArray[np.float32]:
+    def read(
+        self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """``float32[n_columns, high - low]``: rows ``low`` to ``high``, each column contiguous, missing as NaN.
+
+        ``into`` is a flat array to hold the matrix, if it is large enough: fresh memory must be cleared by the system
+        first, which on a virtual machine can cost more than reading.
 
         Raises
         ------
@@ -76,25 +84,29 @@ class PlainReader:
             A page is not what the footer says: the file is damaged.
         """
         high = self.rows if high is None else min(high, self.rows)
-        out = np.empty((len(columns), high - low), dtype=np.float32)
+        shape = (len(columns), high - low)
+        reused = into is not None and into.size >= shape[0] * shape[1]
+        out = into[: shape[0] * shape[1]].reshape(shape) if into is not None and reused else np.empty(shape, np.float32)
         positions = [self._position[name] for name in columns]
-        handle = os.open(self.path, os.O_RDONLY)
+        source = _Source(self.path)
         try:
             for group, (begin, end) in enumerate(pairwise(self.bounds)):
                 first, last = max(begin, low), min(end, high)
                 if first < last:
                     for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * (end - begin)))):
                         part = out[start:stop, first - low : last - low]
-                        self._read_run(handle, group, positions[start], part, first - begin)
+                        self._read_run(source, group, positions[start], part, first - begin)
         finally:
-            os.close(handle)
+            source.close()
         return out
 
-    def frame(self, columns: Sequence[str], low: int = 0, high: int | None = None) -> pl.DataFrame:
+    def frame(
+        self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
+    ) -> pl.DataFrame:
         """The same as a frame that shares the memory of the matrix."""
-        return sharing_frame(self.read(columns, low, high), columns)
+        return sharing_frame(self.read(columns, low, high, into), columns)
 
-    def _read_run(self, handle: int, group: int, first: int, out: NDArray[np.float32], skip: int) -> None:
+    def _read_run(self, source: _Source, group: int, first: int, out: NDArray[np.float32], skip: int) -> None:
         """Neighbouring columns of one row group: its rows from ``skip`` on, as many as ``out`` takes."""
         count, taken = out.shape
         row_group = self._footer.row_group(group)
@@ -102,8 +114,8 @@ class PlainReader:
         begin = row_group.column(first).data_page_offset
         last = row_group.column(first + count - 1)
         size = last.data_page_offset + last.total_compressed_size - begin
-        raw = np.empty(size, dtype=np.uint8)
-        if os.preadv(handle, [raw.data], begin) != size:
+        raw = source.read(begin, size)
+        if raw.size != size:
             raise StoreError(f"{self.path}: the file ends early. Hint: was it copied completely?")
         values, _ = self._page(raw, 0, rows)
         prefix = values.start
@@ -153,6 +165,44 @@ class PlainReader:
         if stop - start != 4 * held or stop > raw.size:
             raise damaged
         return slice(start, stop), present
+
+
+class _Source:
+    """Reads parts of a file into one buffer, past the page cache where the file would only push everything else out.
+
+    A fresh buffer for every read costs more than the read: its pages must be mapped and cleared first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._buffer = mmap.mmap(-1, _ALIGNMENT)
+        size = path.stat().st_size
+        self._handle = -1
+        if size > resources.machine_memory() // 4 and hasattr(os, "O_DIRECT"):
+            try:
+                self._handle = os.open(path, os.O_RDONLY | os.O_DIRECT)
+            except OSError:
+                self._handle = -1  # a file system without direct reads
+        if self._handle < 0:
+            self._handle = os.open(path, os.O_RDONLY)
+
+    def read(self, begin: int, size: int) -> NDArray[np.uint8]:
+        """Bytes from ``begin`` on, fewer than ``size`` if the file ends; good until the next call."""
+        start = begin - begin % _ALIGNMENT
+        wanted = -(-(begin + size - start) // _ALIGNMENT) * _ALIGNMENT
+        if len(self._buffer) < wanted:
+            self._buffer = mmap.mmap(-1, wanted)
+        view = memoryview(self._buffer)[:wanted]
+        done = 0
+        while done < wanted:
+            got = os.preadv(self._handle, [view[done:]], start + done)
+            done += got
+            if got == 0 or done % _ALIGNMENT:
+                break  # the end of the file
+        return np.frombuffer(self._buffer, np.uint8, min(max(done - (begin - start), 0), size), begin - start)
+
+    def close(self) -> None:
+        """Give the file back; the buffer goes with its last view."""
+        os.close(self._handle)
 
 
 def _neighbours(positions: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from cytofast import resources
@@ -141,12 +142,19 @@ def _walk(
 
 
 def _ahead(partition: Partition, blocks: Sequence[list[str]]) -> Iterator[tuple[list[str], pl.DataFrame]]:
-    """Blocks of features, the next one being read while the one given out is worked on."""
+    """Blocks of features, the next one being read while the one given out is worked on.
+
+    Two pieces of memory take turns, so a block is good until the one after the next is asked for: whoever walks keeps
+    only what steps made anew (an aggregate, a fit), never the block itself.
+    """
+    size = partition.manifest.rows * max(map(len, blocks), default=0)
+    memory = [np.empty(size, dtype=np.float32) for _ in blocks[:2]]
     with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(partition.read, block) for block in blocks[:1]]
+        coming = [reader.submit(partition.read, block, into=memory[0]) for block in blocks[:1]]
         for number, block in enumerate(blocks):
             values = coming.pop().result()
-            coming = [reader.submit(partition.read, ahead) for ahead in blocks[number + 1 : number + 2]]
+            following = blocks[number + 1 : number + 2]
+            coming = [reader.submit(partition.read, ahead, into=memory[(number + 1) % 2]) for ahead in following]
             yield block, values
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import StoreError
@@ -55,11 +57,16 @@ class Partition:
                 )
         return self._reader
 
-    def read(self, columns: Sequence[str], low: int = 0, high: int | None = None) -> pl.DataFrame:
-        """Rows ``low`` to ``high`` of some features; missing is NaN or null."""
+    def read(
+        self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
+    ) -> pl.DataFrame:
+        """Rows ``low`` to ``high`` of some features; missing is NaN or null.
+
+        With ``into``, the frame may lie in that memory: it is good until something else is read into it.
+        """
         high = self.manifest.rows if high is None else high
         if self.reader.reads(columns):
-            return self.reader.frame(columns, low, high)
+            return self.reader.frame(columns, low, high, into)
         return self.lazy().select(columns).slice(low, high - low).collect()
 
     def chunks(self) -> Iterator[pl.DataFrame]:
