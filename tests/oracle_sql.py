@@ -40,12 +40,12 @@ def cell_count_outliers(cells: pd.DataFrame, cutoff: float = 3.0) -> set[tuple[s
     return found
 
 
-def edge(well: str, rows: int = 16, columns: int = 24) -> bool:
+def edge(well: str, rows: int, columns: int) -> bool:
     return ord(well[0]) - 64 in (1, rows) or int(well[1:]) in (1, columns)
 
 
-def edge_effect(wells: pd.DataFrame) -> dict[str, float]:
-    rim = wells["Metadata_Well"].map(edge)
+def edge_effect(wells: pd.DataFrame, rows: int, columns: int) -> dict[str, float]:
+    rim = wells["Metadata_Well"].map(lambda well: edge(well, rows, columns))
     shifts: dict[str, list[float]] = {}
     for _, part in wells.groupby("Metadata_Plate"):
         for f in features(wells):

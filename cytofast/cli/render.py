@@ -85,7 +85,7 @@ def progress_bar(unit: str) -> Iterator[Callable[[str, float, int], None]]:
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=err, transient=True) as bar:
-        task = bar.add_task("", total=None, rate="")
+        task = bar.add_task("", total=1, rate="")
 
         def advance(what: str, done: float, total: int) -> None:
             speed = bar.tasks[task].speed

@@ -261,10 +261,8 @@ def catalog(
 
     written = open_store(store).catalog(output, absolute=absolute)
     err.print(f"wrote {written}; open it with:", markup=False, soft_wrap=True)
-    line = f"duckdb -readonly {written}" if absolute else f"cd {store} && duckdb -readonly {written.absolute()}"
-    out.print(
-        line if output is not None or absolute else f"cd {store} && duckdb -readonly {written.name}", markup=False
-    )
+    name = written.absolute() if output is not None or absolute else written.name
+    out.print(f"{'' if absolute else f'cd {store} && '}duckdb -readonly {name}", markup=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -21,7 +21,7 @@ from cytofast import resources
 from cytofast.errors import CytofastError, RecipeError, StoreError, listed
 from cytofast.store import plate_by_plate, query_safety
 from cytofast.store.answer_files import write_frames
-from cytofast.store.catalog import Catalog, view_names
+from cytofast.store.catalog import PATIENCE, Catalog, view_names
 from cytofast.store.queries import question
 from cytofast.store.snapshot import Snapshot
 
@@ -34,8 +34,6 @@ Share = Callable[[float], None]
 """Called with the percentage of a query that is done, as far as the engine can tell."""
 T = TypeVar("T")
 
-_TRIES = 20
-"""How often a query is begun again because a writer replaced a file under it."""
 _KEYS_ONLY = {"Metadata_Batch", "Metadata_Plate", "Metadata_Well"}
 _GIVEN_BY_POSITION = "the query's parameters are named ($plate) or counted (?), not both"
 
@@ -240,18 +238,18 @@ def answered(
     take: Callable[[Prepared], T],
 ) -> T:
     """Run a query and take its answer; begin again if a writer replaced a file meanwhile."""
-    for attempt in range(_TRIES):
+    patience = time.monotonic() + PATIENCE
+    while True:
         snapshot = Snapshot(store)
         try:
             prepared = prepare(snapshot, text, parameters, how)
             return watched(prepared.connection, partial(take, prepared), how)
         except (duckdb.Error, StoreError, OSError) as error:
-            if not how.unrestricted and attempt + 1 < _TRIES and snapshot.changed():
+            if not how.unrestricted and snapshot.changed() and time.monotonic() < patience:
                 continue
             if isinstance(error, CytofastError):
                 raise
             raise _explained(error, snapshot) from error
-    raise StoreError(f"{store.path}: partitions are replaced faster than they can be read. Hint: try again later.")
 
 
 def _explained(error: Exception, snapshot: Snapshot) -> CytofastError:
@@ -268,7 +266,9 @@ def _explained(error: Exception, snapshot: Snapshot) -> CytofastError:
         return StoreError("the query was interrupted")
     if isinstance(error, duckdb.CatalogException):
         return RecipeError(f"{text}\nHint: the views are {listed(view_names(snapshot), 40)}.")
-    if isinstance(error, duckdb.IOException | OSError):
+    if isinstance(error, duckdb.IOException | OSError) or any(str(path) in text for path in snapshot.files()):
+        # What the engine says first is the file and what is wrong with it.
+        text = text.splitlines()[0]
         return StoreError(f"{snapshot.store.path}: {text}")
     return RecipeError(f"the query cannot be run: {text}")
 

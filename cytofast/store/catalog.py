@@ -7,6 +7,8 @@ written on top of it. Files are listed by name, never by a pattern, so an unfini
 from __future__ import annotations
 
 import re
+import time
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,8 @@ Connection = duckdb.DuckDBPyConnection
 
 PLACE = (BATCH, PLATE, WELL)
 NAME = "catalog.duckdb"
+PATIENCE = 60.0
+"""Seconds in which to begin again when a writer replaces a file that is about to be read."""
 _USUAL = ("cells", "wells", "profiles", "consensus")
 _TABLES = ("partitions", "columns", "annotations", "cell_annotations", "fit_files")
 _DERIVED = ("annotated_cells", "audits", "fits", "well_metadata")
@@ -220,19 +224,24 @@ class Catalog:
         metadata, features = self._columns(level)
         if not features:
             return f"SELECT {', '.join(metadata)}, NULL::VARCHAR AS feature, NULL::DOUBLE AS value WHERE false"
-        values = [f"{quoted(name)}::DOUBLE AS {quoted(name)}" for name in features]
         names = ", ".join(quoted(name) for name in features)
+        types = self.snapshot.columns(level)
+        source = self._source(level)
+        if len({types[name] for name in features}) > 1:
+            values = [f"{quoted(name)}::DOUBLE AS {quoted(name)}" for name in features]
+            source = f"(SELECT * REPLACE ({', '.join(values)}) FROM {source})"
+        # Casting after the turn, not before: planning thousands of casts takes ten times as long as running them.
         return (
-            f"SELECT * FROM (SELECT {', '.join([*metadata, *values])} FROM {self._source(level)}) "
-            f"UNPIVOT (value FOR feature IN ({names}))"
+            f"SELECT {', '.join(metadata)}, feature, value::DOUBLE AS value "
+            f"FROM {source} UNPIVOT (value FOR feature IN ({names}))"
         )
 
     def _vectors(self, level: str) -> str:
         metadata, features = self._columns(level)
         if not features:
             return f"SELECT {', '.join(metadata)}, NULL::DOUBLE[] AS vector WHERE false"
-        vector = ", ".join(f"{quoted(name)}::DOUBLE" for name in sorted(features))
-        return f"SELECT {', '.join(metadata)}, [{vector}] AS vector FROM {self._source(level)}"
+        vector = ", ".join(quoted(name) for name in sorted(features))
+        return f"SELECT {', '.join(metadata)}, [{vector}]::DOUBLE[] AS vector FROM {self._source(level)}"
 
     def _well_metadata(self) -> str:
         """The metadata of wells as name and value: platemaps first, then what the levels' files hold."""
@@ -298,21 +307,31 @@ def _named_values(rank: int, source: str, names: list[str], columns: Sequence[st
 def write_catalog(store: ProfileStore, path: Path | None, *, absolute: bool) -> Path:
     """Write a ``.duckdb`` file of views; see :meth:`ProfileStore.catalog`."""
     target = store.path / NAME if path is None else path
-    temporary = target.with_name(f".{target.name}.tmp")
-    snapshot = Snapshot(store)
+    patience = time.monotonic() + PATIENCE
+    while True:
+        snapshot = Snapshot(store)
+        try:
+            _write(snapshot, target, absolute=absolute)
+        except (OSError, StoreError, duckdb.Error) as error:
+            if snapshot.changed() and time.monotonic() < patience:
+                continue
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{target}: the catalog cannot be written ({error})") from error
+        return target
+
+
+def _write(snapshot: Snapshot, target: Path, *, absolute: bool) -> None:
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     options: dict[str, Any] = {"autoload_known_extensions": "false", "autoinstall_known_extensions": "false"}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
         with duckdb.connect(str(temporary), config=options) as connection:
             if not absolute:
                 # Views are bound when they are made, so their relative names must lead somewhere then, too.
-                connection.execute("SET file_search_path = $path", {"path": str(store.path.absolute())})
+                connection.execute("SET file_search_path = $path", {"path": str(snapshot.store.path.absolute())})
             Catalog(snapshot, connection, None if absolute else Path()).everything()
             connection.execute("CHECKPOINT")
         temporary.replace(target)
-    except (OSError, duckdb.IOException) as error:
-        raise StoreError(f"{target}: the catalog cannot be written ({error})") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return target

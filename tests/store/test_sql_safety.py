@@ -119,7 +119,9 @@ def test_the_engine_alone_opens_no_other_file(store, tmp_path, monkeypatch, quer
         store.sql(query.format(secret=secret, folder=tmp_path))
 
 
-@pytest.mark.parametrize("query", [q for q in ATTEMPTS if "{folder}/out" in q or q.startswith(("SET e", "SET l", "INS", "LOAD"))])
+@pytest.mark.parametrize(
+    "query", [q for q in ATTEMPTS if "{folder}/out" in q or q.startswith(("SET e", "SET l", "INS", "LOAD"))]
+)
 def test_the_engine_alone_writes_no_file_and_keeps_its_settings(store, tmp_path, monkeypatch, query):
     monkeypatch.setattr(query_safety, "checked", lambda connection, text: set())
     with pytest.raises((RecipeError, StoreError)):
@@ -228,7 +230,7 @@ def test_every_reading_function_of_this_engine_is_refused():
 
 
 def test_a_store_in_an_awkward_folder_is_read(tmp_path):
-    folder = tmp_path / "it's $x 100% a \"store\""
+    folder = tmp_path / 'it\'s $x 100% a "store"'
     folder.mkdir()
     store = toy.make_store(Path(folder) / "s")
     assert store.sql("SELECT count(*) AS n FROM cells")["n"].item() == 120
