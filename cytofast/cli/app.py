@@ -29,6 +29,9 @@ step_commands.register(app)
 well_commands.register(app)
 
 
+_INTERRUPTED = 130
+
+
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     if issubclass(category, ProfileWarning):
         say(f"note: {message}")
@@ -46,9 +49,12 @@ def main() -> None:
     except CytofastError as error:
         say(f"error: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        # The command-line library turns Ctrl-C into this status, without a word.
+        if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
+            raise
         say("interrupted; what was finished is kept, run the same command again to go on")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

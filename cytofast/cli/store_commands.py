@@ -116,7 +116,7 @@ def _show_audit(summary: pl.DataFrame) -> None:
 def run_recipe(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a shipped recipe: default, single_cells."),
+        typer.Argument(metavar="RECIPE", help="A TOML file, or a shipped recipe: default, single_cells, cpjump1, ..."),
     ],
     store: Store,
     memory: Memory = None,
