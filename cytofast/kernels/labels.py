@@ -47,11 +47,11 @@ def rank_rows(
     arenas: Flags,
     strata: Integers,
     columns: Integers,
+    flag: int,
     above: Ranks,
     level: Ranks,
-    order: Ranks,
-) -> bool:
-    """Fill rows of the rank matrix; true if anything in an arena is tied.
+) -> None:
+    """Fill rows of the rank matrix.
 
     Parameters
     ----------
@@ -63,18 +63,16 @@ def rank_rows(
         ``arenas[a, b]``: profiles of stratum ``b`` are in the arena of those of stratum ``a``; the stratum of each column.
     columns
         Where a column stands in the matrix; -1 where it does not.
-    above, level, order
-        Arena profiles more similar, arena profiles tied, and the place of the tie among all ties; the latter two are
-        written only if they have rows.
+    flag
+        The highest bit of a rank: set where the profile is tied with others, one of them in the arena.
+    above, level
+        Arena profiles more similar; arena profiles tied, written only where the flag is set.
     """
     mask = (1 << INDEX_BITS) - 1
     n = keys.shape[1]
-    tied = False
-    full = level.shape[0] > 0
     for row in range(keys.shape[0]):
         arena = arenas[strata[own[row]]]
         before = 0
-        place = 0
         start = 0
         while start < n:
             value = keys[row, start] >> INDEX_BITS
@@ -84,20 +82,17 @@ def rank_rows(
                 column = keys[row, stop] & mask
                 members += arena[strata[column]] and column != own[row]
                 stop += 1
-            tied |= members > 0 and stop - start > 1
+            tied = members > 0 and stop - start > 1
             for k in range(start, stop):
                 column = keys[row, k] & mask
                 at = columns[column]
                 if at >= 0:
-                    above[row, at] = before
-                    if full:
+                    above[row, at] = before | flag if tied else before
+                    if tied:
                         inside = arena[strata[column]] and column != own[row]
                         level[row, at] = members - inside
-                        order[row, at] = place
             before += members
-            place += 1
             start = stop
-    return tied
 
 
 class Plan(NamedTuple):
@@ -150,9 +145,18 @@ def draw_images(key: np.uint64, first: int, plan: Plan, images: Places) -> None:
 
 
 @compiled
-def _gather(ranks: Ranks, query: Places, other: Places, out: Places) -> None:
-    for b in range(query.shape[0]):
-        out[b] = ranks[query[b], other[b]]
+def _gather(
+    ranks: Ranks, flag: int, images: Places, query: int, positives: Integers, places: Places, marks: Places
+) -> None:
+    """Ranks of the positives of each draw; a query's row is left only when it is done with."""
+    for b in range(images.shape[1]):
+        row = ranks[images[query, b]]
+        tied = np.int64(0)
+        for k in range(positives.shape[0]):
+            value = np.int64(row[images[positives[k], b]])
+            tied |= value & flag
+            places[k, b] = np.int32(value & (flag - 1))
+        marks[b] = tied != 0
 
 
 @compiled
@@ -164,21 +168,23 @@ def _add_shifted_gain(places: Places, rank: float, gains: Doubles) -> None:
 @compiled
 def _score_lanes(
     ranks: Ranks,
+    flag: int,
     images: Places,
     query: int,
     positives: Integers,
     inside: bool,
     pairs: Integers,
     places: Places,
+    marks: Places,
     gains: Doubles,
 ) -> None:
-    """Average precisions of one query in many draws, where all positives or none are in its arena, and nobody else.
+    """Sums of precisions of one query in many draws, where all positives or none are in its arena, and nobody else.
 
     In the arena the ``k``-th positive has ``rank - (k - 1)`` negatives before it, so its precision is ``k / (rank + 1)``.
+    Draws in which a positive is tied are marked; their sums are not to be used.
     """
     m = positives.shape[0]
-    for k in range(m):
-        _gather(ranks, images[query], images[positives[k]], places[k])
+    _gather(ranks, flag, images, query, positives, places, marks)
     for q in range(pairs.shape[0]):
         exchange(places[pairs[q, 0]], places[pairs[q, 1]])
     gains[:] = 0.0
@@ -193,7 +199,7 @@ def _score_lanes(
 def _score_general(
     above: Ranks,
     level: Ranks,
-    order: Ranks,
+    flag: int,
     images: Places,
     draw: int,
     query: int,
@@ -202,42 +208,45 @@ def _score_general(
     optimistic: bool,
     scratch: Integers,
 ) -> float:
-    """Average precision of one query in one draw, with ties and with others to take off."""
+    """Sum of precisions of one query in one draw, with ties and with others to take off.
+
+    Profiles are in one tie if both are flagged and their ranks are equal: an arena profile in the tie sets the next ones back.
+    """
     image = images[query, draw]
-    tied = level.shape[0] > 0
     m = positives.shape[0]
     for k in range(m):
-        other = images[positives[k], draw]
-        scratch[k] = order[image, other] if tied else above[image, other]
+        scratch[k] = np.int64(above[image, images[positives[k], draw]])
     total = 0.0
     for k in range(m):
-        other = images[positives[k], draw]
-        before = 0
-        same = 0
-        earlier = 0
+        rank, tied = scratch[k] & (flag - 1), scratch[k] & flag
+        before, same = 0, 0
         for x in range(m):
-            before += scratch[x] < scratch[k]
-            same += scratch[x] == scratch[k]
-            earlier += x < k and scratch[x] == scratch[k]
-        negatives = np.int64(above[image, other])
-        equal = np.int64(level[image, other]) if tied else 0
+            other, other_tied = scratch[x] & (flag - 1), scratch[x] & flag
+            if other < rank:
+                before += 1
+            elif other == rank:
+                if tied and other_tied:
+                    same += 1
+                elif tied or (not other_tied and x < k):
+                    # Of equal rank and not in the tie: before it, as nobody of the arena stands between.
+                    before += 1
+        negatives = rank
+        equal = np.int64(level[image, images[positives[k], draw]]) if tied else np.int64(0)
         for x in range(removed.shape[0]):
-            rank = order[image, images[removed[x], draw]] if tied else above[image, images[removed[x], draw]]
-            negatives -= rank < scratch[k]
+            value = np.int64(above[image, images[removed[x], draw]])
+            negatives -= (value & (flag - 1)) < rank
             # The level of a positive does not count itself.
-            equal -= tied and rank == scratch[k] and removed[x] != positives[k]
-        if not tied or optimistic or equal <= 0:
-            total += (before + earlier + 1) / (before + earlier + 1 + negatives)
-        else:
-            total += expected_gain(before, int(negatives), same, int(equal)) / same
-    return float(total / m)
+            equal -= tied and value == scratch[k] and removed[x] != positives[k]
+        same = max(same, 1)
+        total += expected_gain(before, int(negatives), same, 0 if optimistic else max(int(equal), 0)) / same
+    return total
 
 
 @compiled
 def score_draws(
     above: Ranks,
     level: Ranks,
-    order: Ranks,
+    flag: int,
     images: Places,
     queries: Integers,
     positive_start: Integers,
@@ -255,24 +264,29 @@ def score_draws(
     for q in range(queries.shape[0]):
         most = max(most, positive_start[q + 1] - positive_start[q])
     places = np.empty((most, LANES), dtype=np.int32)
+    marks = np.empty(LANES, dtype=np.int32)
     gains = np.empty(LANES, dtype=np.float64)
     scratch = np.empty(most, dtype=np.int64)
     out[:] = 0.0
     for q in range(queries.shape[0]):
         chosen = positives[positive_start[q] : positive_start[q + 1]]
         off = removed[removed_start[q] : removed_start[q + 1]]
-        if modes[q] < 2:
-            pairs = networks[network_start[q] : network_start[q + 1]]
-            for start in range(0, out.shape[0], LANES):
-                stop = min(start + LANES, out.shape[0])
-                lanes = images[:, start:stop]
-                part, sums = places[:, : stop - start], gains[: stop - start]
-                _score_lanes(above, lanes, queries[q], chosen, modes[q] == 1, pairs, part, sums)
-                for b in range(stop - start):
-                    out[start + b] += sums[b] / chosen.shape[0]
-        else:
-            for d in range(out.shape[0]):
-                out[d] += _score_general(above, level, order, images, d, queries[q], chosen, off, optimistic, scratch)
+        pairs = networks[network_start[q] : network_start[q + 1]]
+        for start in range(0, out.shape[0], LANES):
+            n = min(LANES, out.shape[0] - start)
+            if modes[q] < 2:
+                lanes = images[:, start : start + n]
+                _score_lanes(
+                    above, flag, lanes, queries[q], chosen, modes[q] == 1, pairs, places[:, :n], marks[:n], gains[:n]
+                )
+            else:
+                marks[:] = 1
+            for b in range(n):
+                if marks[b]:
+                    gains[b] = _score_general(
+                        above, level, flag, images, start + b, queries[q], chosen, off, optimistic, scratch
+                    )
+                out[start + b] += gains[b] / chosen.shape[0]
     for d in range(out.shape[0]):
         out[d] /= queries.shape[0]
 

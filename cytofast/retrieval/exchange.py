@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -77,7 +76,7 @@ class Design:
     pool: Integers
     strata: Integers
     arenas: Flags
-    unit_rows: list[Integers]
+    unit_rows: Lists
     unit_classes: Integers
     slots: Integers
     slot_units: Integers
@@ -94,6 +93,12 @@ class Design:
             for c in np.unique(self.unit_classes[held])
         ]
 
+    def rows_of(self, units: Integers) -> Integers:
+        """``int64[n_units, width]``: the pool positions of units of one class."""
+        width = int(self.unit_rows.start[units[0] + 1] - self.unit_rows.start[units[0]])
+        rows: Integers = self.unit_rows.items[self.unit_rows.start[units][:, None] + np.arange(width)]
+        return rows
+
     @cached_property
     def labelings(self) -> int:
         """How many ways there are to choose the units that hold the slots."""
@@ -105,7 +110,7 @@ class Design:
     @cached_property
     def signature(self) -> tuple[object, ...]:
         """What the null depends on besides the pool."""
-        classes = tuple((len(units), len(held), len(self.unit_rows[int(units[0])])) for units, held in self.classes)
+        classes = tuple((len(units), len(held), self.rows_of(units).shape[1]) for units, held in self.classes)
         return classes, self.queries.tobytes(), self.positive.tobytes(), self.removed.tobytes()
 
     @cached_property
@@ -150,11 +155,16 @@ def design_of(
         positives.append(other[(other != row) & differs(pairing.pos_differ, row, other)])
     slots = np.unique(np.concatenate([rows, *positives]))
     negatives = [_negatives(pairing, members, row) for row in rows.tolist()]
-    pool = np.unique(np.concatenate([slots, *negatives]))
+    inside = np.zeros(pairing.n, dtype=np.bool_)
+    inside[slots] = True
+    for others in negatives:
+        inside[others] = True
+    pool = np.flatnonzero(inside)
     crossing = _crossing(columns, slots)
-    _, strata = np.unique(np.vstack([pairing.blocks[pool], crossing[:, pool]]), axis=1, return_inverse=True)
-    strata = strata.reshape(-1)
-    _, example = np.unique(strata, return_index=True)
+    strata = pairing.blocks[pool]
+    for codes in crossing:
+        strata = strata * (int(codes.max()) + 1) + codes[pool]
+    _, example, strata = np.unique(strata, return_index=True, return_inverse=True)
     arenas = np.array([[_compatible(pairing, crossing, pool[a], pool[b]) for b in example] for a in example])
     place = np.full(pairing.n, -1, dtype=np.int64)
     order = np.lexsort((digests[pool], strata))
@@ -228,23 +238,16 @@ def _arena(arenas: Flags, strata: Integers, pool: Integers, at: int) -> Integers
 
 def _units(
     columns: Columns, pool: Integers, strata: Integers, slots: Integers, place: Integers
-) -> tuple[Integers, list[Integers], Integers, Integers]:
+) -> tuple[Integers, Lists, Integers, Integers]:
     """Unit of each pool position, the positions of each unit, its class, and the slots with the rest of their units."""
+    n = len(pool)
     if not columns.bound:
-        units = np.arange(len(pool))
-        return units, [np.array([i]) for i in range(len(pool))], strata, slots
-    _, units = np.unique(columns.units[pool], return_inverse=True)
-    units = units.reshape(-1)
-    lists = Lists.of_codes(units, int(units.max()) + 1)
-    unit_rows: Sequence[Integers] = [lists[u] for u in range(len(lists))]
-    shapes = [tuple(strata[rows].tolist()) for rows in unit_rows]
+        return np.arange(n), Lists(np.arange(n + 1), np.arange(n)), strata, slots
+    # Units in the order of their first profile, which is that of content.
+    _, first, units = np.unique(columns.units[pool], return_index=True, return_inverse=True)
+    units = np.argsort(np.argsort(first))[units]
+    lists = Lists.of_codes(units, len(first))
+    shapes = [tuple(strata[lists[u]].tolist()) for u in range(len(lists))]
     numbered = {shape: i for i, shape in enumerate(sorted(set(shapes)))}
     classes = np.array([numbered[shape] for shape in shapes])
-    # Units in the order of their first profile, which is that of content.
-    first = np.argsort([int(rows[0]) for rows in unit_rows], kind="stable")
-    renumbered = np.empty(len(first), dtype=np.int64)
-    renumbered[first] = np.arange(len(first))
-    units = renumbered[units]
-    unit_rows = [unit_rows[int(u)] for u in first]
-    touched = np.unique(units[place[slots]])
-    return units, list(unit_rows), classes[first], pool[np.isin(units, touched)]
+    return units, lists, classes, pool[np.isin(units, np.unique(units[place[slots]]))]

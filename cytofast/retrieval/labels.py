@@ -75,16 +75,16 @@ class _Scorer:
     sizes: Integers
     positive: Lists
     removed: Lists
-    quick: Integers
-    """How many draws of a query can be scored at once where nothing is tied, see :func:`score_draws`."""
+    modes: Integers
+    """How a query is scored, see :func:`score_draws`."""
     networks: tuple[Integers, Integers]
 
     @classmethod
     def of(cls, design: Design) -> _Scorer:
         sizes = design.positive.sum(axis=1)
         none, all_of_them = ~design.removed.any(axis=1), (design.removed == design.positive).all(axis=1)
-        quick = np.where(sizes > NETWORK, 2, np.where(none, 0, np.where(all_of_them, 1, 2)))
-        return cls(design.queries, sizes, _lists(design.positive), _lists(design.removed), quick, networks_of(sizes))
+        modes = np.where(sizes > NETWORK, 2, np.where(none, 0, np.where(all_of_them, 1, 2)))
+        return cls(design.queries, sizes, _lists(design.positive), _lists(design.removed), modes, networks_of(sizes))
 
     def __call__(self, ranks: RankMatrix, images: Images, optimistic: bool) -> Doubles:
         """Mean average precision of each labelling."""
@@ -92,14 +92,14 @@ class _Scorer:
         score_draws(
             ranks.above,
             ranks.level,
-            ranks.order,
+            ranks.flag,
             images,
             self.queries,
             self.positive.start,
             self.positive.items,
             self.removed.start,
             self.removed.items,
-            np.full_like(self.quick, 2) if len(ranks.level) else self.quick,
+            self.modes,
             *self.networks,
             optimistic,
             out,
@@ -203,12 +203,12 @@ def _plan(design: Design, eligible: Integers) -> Plan:
     column[eligible] = np.arange(len(eligible))
     sizes, widths, rows, starts, unit_of_slot = [], [], [], [0], []
     for units, held in design.classes:
-        usable = [u for u in units.tolist() if column[design.unit_rows[u][0]] >= 0]
+        of_class = column[design.rows_of(units)]
+        usable = of_class[of_class[:, 0] >= 0]
         sizes.append(len(usable))
-        widths.append(len(design.unit_rows[int(units[0])]))
-        rows += [column[design.unit_rows[u]] for u in usable]
-        for k, unit in enumerate(held.tolist()):
-            unit_of_slot += [k] * int((design.slot_units == unit).sum())
+        widths.append(usable.shape[1])
+        rows.append(usable.ravel())
+        unit_of_slot += np.repeat(np.arange(len(held)), usable.shape[1]).tolist()
         starts.append(len(unit_of_slot))
     offsets = np.concatenate([[0], np.cumsum(np.array(sizes) * np.array(widths))])[:-1]
     arrays = (sizes, offsets, widths, np.concatenate(rows), starts, unit_of_slot)
@@ -219,7 +219,7 @@ def enumerated(design: Design) -> NDArray[np.int32]:
     """``int32[n_slots, n_labelings]``: every way to choose the units that hold slots."""
     parts = []
     for units, held in design.classes:
-        rows = np.stack([design.unit_rows[int(unit)] for unit in units])
+        rows = design.rows_of(units)
         chosen = np.array(list(combinations(range(len(units)), len(held))), dtype=np.int64)
         parts.append(rows[chosen].reshape(len(chosen), -1))
     images = np.empty((len(design.slots), design.labelings), dtype=np.int32)

@@ -26,17 +26,22 @@ _SMALL_POOL = 2048
 
 @dataclass(frozen=True)
 class RankMatrix:
-    """Ranks inside a pool, see :mod:`cytofast.kernels.labels`; ``level`` and ``order`` are empty where nothing is tied."""
+    """Ranks inside a pool, see :mod:`cytofast.kernels.labels`."""
 
     above: Ranks
     level: Ranks
-    order: Ranks
+    """Zeros that are never touched, and so take no memory, but where something is tied."""
     eligible: Integers
     """Pool positions that have a row and column: all, or as many as the memory budget allows."""
 
+    @property
+    def flag(self) -> int:
+        """The bit that marks a tie."""
+        return 1 << (8 * self.above.itemsize - 1)
+
 
 def rank_budget() -> float:
-    """Bytes that a rank matrix may take."""
+    """Bytes that the two matrices may take."""
     return resources.current().working_bytes / 8
 
 
@@ -50,36 +55,23 @@ class Ranker:
     def __call__(self, design: Design, threads: int) -> RankMatrix:
         """Rank the profiles of a pool."""
         n = len(design.pool)
-        dtype = np.uint16 if n < 2**16 else np.uint32
-        most = max(64, int((rank_budget() / np.dtype(dtype).itemsize) ** 0.5))
+        dtype = np.uint16 if n < 2**15 else np.uint32
+        most = max(64, int((rank_budget() / (2 * np.dtype(dtype).itemsize)) ** 0.5))
         eligible = np.arange(n) if n <= most else _thinned(design, self.ready.digests[design.pool], most)
-        nothing = np.zeros((0, 0), dtype=dtype)
-        above = np.empty((len(eligible), len(eligible)), dtype=dtype)
-        if not self._fill(design, eligible, above, nothing, nothing, threads):
-            return RankMatrix(above, nothing, nothing, eligible)
-        level, order = np.empty_like(above), np.empty_like(above)
-        self._fill(design, eligible, above, level, order, threads)
-        return RankMatrix(above, level, order, eligible)
-
-    def _fill(self, design: Design, eligible: Integers, above: Ranks, level: Ranks, order: Ranks, threads: int) -> bool:
-        """Fill the matrix a few rows at a time; true, and unfinished if ``level`` is empty, where something is tied."""
-        n = len(design.pool)
+        shape = (len(eligible), len(eligible))
+        ranks = RankMatrix(np.empty(shape, dtype=dtype), np.zeros(shape, dtype=dtype), eligible)
         columns = np.full(n, -1, dtype=np.int64)
         columns[eligible] = np.arange(len(eligible))
         whole = self._assembled(design) if n <= _SMALL_POOL else None
         units = self.ready.units[design.pool]
-        tied = False
         height = n if whole is not None else max(8, _ROWS_BYTES // (16 * n))
         for start in range(0, len(eligible), height):
             own = eligible[start : start + height]
             rows = (
                 np.asarray(products(units[own], units, self.ready.metric), np.float64) if whole is None else whole[own]
             )
-            out = [matrix[start : start + height] for matrix in (above, level, order)]
-            tied |= _rank(rows, own, design, columns, out, threads)
-            if tied and not len(level):
-                return True
-        return tied
+            _rank(rows, own, design, columns, ranks, start, threads)
+        return ranks
 
     def _assembled(self, design: Design) -> Doubles:
         """Similarities inside a pool: those of profiles without a slot with each other are kept for the next pool."""
@@ -102,17 +94,17 @@ class Ranker:
         return out
 
 
-def _rank(rows: Doubles, own: Integers, design: Design, columns: Integers, out: list[Ranks], threads: int) -> bool:
-    found = np.zeros(len(own), dtype=np.bool_)
-
+def _rank(
+    rows: Doubles, own: Integers, design: Design, columns: Integers, ranks: RankMatrix, start: int, threads: int
+) -> None:
     def work(first: int, last: int) -> None:
         keys = sort_keys(rows[first:last])
         keys.sort(axis=1)
-        above, level, order = (matrix[first:last] for matrix in out)
-        found[first] = rank_rows(keys, own[first:last], design.arenas, design.strata, columns, above, level, order)
+        part = slice(start + first, start + last)
+        above, level = ranks.above[part], ranks.level[part]
+        rank_rows(keys, own[first:last], design.arenas, design.strata, columns, ranks.flag, above, level)
 
     over_ranges(work, len(own), threads, smallest=4)
-    return bool(found.any())
 
 
 def _thinned(design: Design, digests: NDArray[np.uint64], most: int) -> Integers:

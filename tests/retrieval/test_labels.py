@@ -233,7 +233,7 @@ def test_ranks_that_do_not_fit_are_thinned_and_said_so(monkeypatch):
     frame = table(np.random.default_rng(14).normal(size=(400, 5)), Metadata_t=np.arange(400) // 4)
     rule = Retrieval(pos_sameby=["Metadata_t"], neg_diffby=["Metadata_t"])
     full = rule.mean_average_precision(frame, null_size=4000)
-    monkeypatch.setattr(pool_ranks, "rank_budget", lambda: 2 * 200 * 200)
+    monkeypatch.setattr(pool_ranks, "rank_budget", lambda: 4 * 200 * 200)
     thin = rule.mean_average_precision(frame, null_size=4000)
     assert set(thin["p_method"]) == {"labels, sampled 4,000 among 200 of 400 profiles"}
     assert np.corrcoef(full["p_value"], thin["p_value"])[0, 1] > 0.99
