@@ -102,5 +102,122 @@ def make(folder: Path, cells: int = CELLS, plates: int = PLATES) -> None:
     compounds().write_parquet(folder.parent / "compounds.parquet")
 
 
+# --- tasks ---------------------------------------------------------------------------------------------------------
+
+MEDIANS = ("Cells_AreaShape_Area", "Nuclei_AreaShape_Area", "Cells_Intensity_MeanIntensity_DNA")
+FIVE = ("Metadata_Plate", "Metadata_Well", "Metadata_Site", "Cells_AreaShape_Area", "Nuclei_AreaShape_Area")
+KEYS = ("Metadata_Batch", "Metadata_Plate", "Metadata_Well")
+
+CYTOFAST = {
+    "open": "SELECT count(*) FROM plates",
+    "count by plate": "SELECT Metadata_Plate, count(*) AS n FROM cells GROUP BY ALL",
+    "well median of three": "SELECT Metadata_Plate, Metadata_Well, "
+    + ", ".join(f"median({name})" for name in MEDIANS)
+    + " FROM cells GROUP BY ALL",
+    "join, count by target": "SELECT Metadata_target, count(*) AS n FROM cells "
+    "JOIN compounds USING (Metadata_broad_sample) GROUP BY ALL",
+    "filter, five columns": f"SELECT {', '.join(FIVE)} FROM cells WHERE Metadata_broad_sample = 'BRD-000777'",
+}
+
+
+def by_cytofast(folder: Path, task: str) -> pl.DataFrame:
+    import cytofast
+
+    store = cytofast.open_store(folder)
+    tables = {"compounds": pl.read_parquet(folder.parent / "compounds.parquet")} if "join" in task else None
+    with cytofast.limits("2GB"):
+        return store.sql(CYTOFAST[task], tables=tables)
+
+
+def by_duckdb(folder: Path, task: str) -> pl.DataFrame:
+    import duckdb
+
+    connection = duckdb.connect(config={"memory_limit": "2GB", "temp_directory": str(folder.parent / "spill")})
+    cells = f"read_parquet('{folder}/level=cells/*/*/*.parquet', hive_partitioning = false)"
+    maps = f"read_parquet('{folder}/annotations/*/*.parquet', hive_partitioning = false)"
+    annotated = f"{cells} AS c LEFT JOIN {maps} AS a USING ({', '.join(KEYS)})"
+    text = CYTOFAST[task].replace(
+        "FROM cells", f"FROM ({'SELECT * FROM ' + (annotated if 'broad' in CYTOFAST[task] else cells)})"
+    )
+    if task == "open":
+        files = f"parquet_file_metadata('{folder}/level=cells/*/*/*.parquet')"
+        text = f"SELECT count(*) FROM (SELECT DISTINCT file_name FROM {files})"
+    return connection.sql(text.replace("JOIN compounds", f"JOIN '{folder.parent}/compounds.parquet'")).pl()
+
+
+def by_polars(folder: Path, task: str) -> pl.DataFrame:
+    cells = pl.scan_parquet(f"{folder}/level=cells/*/*/*.parquet", hive_partitioning=False)
+    maps = pl.scan_parquet(f"{folder}/annotations/*/*.parquet", hive_partitioning=False)
+    annotated = cells.join(maps, on=list(KEYS), how="left", nulls_equal=True)
+    lazy = {
+        "open": lambda: cells.select(pl.len()),
+        "count by plate": lambda: cells.group_by("Metadata_Plate").len(),
+        "well median of three": lambda: cells.group_by("Metadata_Plate", "Metadata_Well").agg(pl.col(MEDIANS).median()),
+        "join, count by target": lambda: (
+            annotated.join(pl.scan_parquet(folder.parent / "compounds.parquet"), on="Metadata_broad_sample")
+            .group_by("Metadata_target")
+            .len()
+        ),
+        "filter, five columns": lambda: annotated.filter(pl.col("Metadata_broad_sample") == "BRD-000777").select(FIVE),
+    }[task]()
+    return lazy.collect(engine="streaming")
+
+
+CONTENDERS = {"cytofast": by_cytofast, "DuckDB": by_duckdb, "Polars": by_polars}
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split("rchar:")[1].split()[0])
+
+
+def one(folder: Path, task: str, contender: str) -> dict[str, object]:
+    """Measure one task in this process."""
+    before, begun = bytes_read(), time.perf_counter()
+    try:
+        answer = CONTENDERS[contender](folder, task)
+    except Exception as error:  # noqa: BLE001  (a contender that cannot do it has that as its result)
+        return {"failed": str(error).splitlines()[0][:120]}
+    rows = answer.height
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"seconds": seconds, "peak": peak, "read": bytes_read() - before, "rows": rows}
+
+
+def run(folder: Path) -> None:
+    """Each task by each contender in a process of its own, and a table of it."""
+    print("| task | contender | seconds | peak memory, MB | read, MB | rows |\n|---|---|---:|---:|---:|---:|")
+    for task in CYTOFAST:
+        for contender in CONTENDERS:
+            command = [sys.executable, "-m", "benchmarks.sql_store", "task", str(folder), task, contender]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+            try:
+                found = json.loads(done.stdout)
+            except ValueError:
+                found = {"failed": f"the process ended with {done.returncode}"}
+            if "failed" in found:
+                print(f"| {task} | {contender} | failed: {found['failed']} | | | |", flush=True)
+            else:
+                print(
+                    f"| {task} | {contender} | {found['seconds']:.2f} | {found['peak'] / 1e6:,.0f} "
+                    f"| {found['read'] / 1e6:,.0f} | {found['rows']:,} |",
+                    flush=True,
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=["make", "run", "task"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("rest", nargs="*")
+    given = parser.parse_args()
+    folder = given.folder.absolute()
+    if given.action == "make":
+        make(folder)
+    elif given.action == "run":
+        run(folder)
+    else:
+        print(json.dumps(one(folder, *given.rest)))
+
+
 if __name__ == "__main__":
-    make(Path(sys.argv[2]))
+    main()

@@ -287,7 +287,10 @@ class Catalog:
         text = f"SELECT {', '.join(columns)} FROM stored.cells AS c"
         if bare or not names:
             return text
-        same = " AND ".join(f"c.{key} IS NOT DISTINCT FROM a.{key}" for key in PLACE)
+        # A missing key matches a missing key. Where platemaps miss none, = says the same, and lets the engine skip cells.
+        same = " AND ".join(
+            f"c.{key} {'IS NOT DISTINCT FROM' if added[key].null_count() else '='} a.{key}" for key in PLACE
+        )
         return f"{text} LEFT JOIN stored.cell_annotations AS a ON {same}"
 
 
