@@ -195,7 +195,7 @@ def power() -> dict:
 
     rule = cf.Retrieval(**ACTIVITY, queries="Metadata_neg = 0")
     found = {}
-    for size in (0.0, 0.25, 0.5, 1.0):
+    for size in (0.0, 1.0, 1.5, 2.5):
         rng = np.random.Generator(np.random.PCG64(7))
         mixing = rng.normal(size=(40, 40)) * np.exp(-np.arange(40) / 8)[:, None]
         effects = size * rng.normal(size=(300, 40)) * (np.arange(300) < 100)[:, None]

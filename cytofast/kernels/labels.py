@@ -187,6 +187,9 @@ def _score_lanes(
     _gather(ranks, flag, images, query, positives, places, marks)
     for q in range(pairs.shape[0]):
         exchange(places[pairs[q, 0]], places[pairs[q, 1]])
+    if m > 1 and pairs.shape[0] == 0:
+        for b in range(images.shape[1]):
+            places[:m, b] = np.sort(places[:m, b])
     gains[:] = 0.0
     for k in range(m):
         if inside:

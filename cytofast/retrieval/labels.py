@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import DataError
-from cytofast.kernels.chance import LANES, NETWORK, count_at_least, p_value, threshold_of
+from cytofast.kernels.chance import LANES, count_at_least, p_value, threshold_of
 from cytofast.kernels.jit import over_items, over_ranges
 from cytofast.kernels.labels import INDEX_BITS, Plan, draw_images, networks_of, score_draws
 from cytofast.kernels.rng import key_of
@@ -83,7 +83,7 @@ class _Scorer:
     def of(cls, design: Design) -> _Scorer:
         sizes = design.positive.sum(axis=1)
         none, all_of_them = ~design.removed.any(axis=1), (design.removed == design.positive).all(axis=1)
-        modes = np.where(sizes > NETWORK, 2, np.where(none, 0, np.where(all_of_them, 1, 2)))
+        modes = np.where(none, 0, np.where(all_of_them, 1, 2))
         return cls(design.queries, sizes, _lists(design.positive), _lists(design.removed), modes, networks_of(sizes))
 
     def __call__(self, ranks: RankMatrix, images: Images, optimistic: bool) -> Doubles:

@@ -237,3 +237,23 @@ def test_ranks_that_do_not_fit_are_thinned_and_said_so(monkeypatch):
     thin = rule.mean_average_precision(frame, null_size=4000)
     assert set(thin["p_method"]) == {"labels, sampled 4,000 among 200 of 400 profiles"}
     assert np.corrcoef(full["p_value"], thin["p_value"])[0, 1] > 0.99
+
+
+def test_large_groups_are_scored_like_small_ones():
+    """Beyond 64 positives no sorting network is used: each labelling of a small pool is scored as the rule itself does."""
+    rng = np.random.default_rng(15)
+    x = rng.normal(size=(72, 6))
+    frame = table(x, Metadata_t=["a"] * 70 + ["b", "c"])
+    rule = Retrieval(pos_sameby=["Metadata_t"], neg_diffby=["Metadata_t"], queries="Metadata_t = 'a'")
+    found = rule.mean_average_precision(frame, null_size=3000)
+    assert found["p_method"].item() == "labels, exact, 2,556 labelings"
+    rest = [[i, j] for i, j in combinations(range(72), 2)]
+    picked = [rest[int(k)] for k in rng.integers(0, len(rest), size=60)]
+    statistics = []
+    for pair in picked:
+        label = np.array(["a"] * 72)
+        label[pair[0]], label[pair[1]] = "b", "c"
+        again = frame.with_columns(Metadata_t=pl.Series(label))
+        statistics.append(rule.average_precision(again)["average_precision"].mean())
+    share = exact(statistics, found["mean_average_precision"].item())
+    assert found["p_value"].item() == pytest.approx(share, abs=4.5 * np.sqrt(0.25 / 60))
