@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from cytofast import resources
-from cytofast.blocks import block_width
+from cytofast.blocks import Profiles, block_width
 from cytofast.errors import RecipeError, StoreError
 from cytofast.schema import is_metadata, resolve_features
 from cytofast.steps.step import Scope, Step
@@ -32,7 +32,11 @@ class Passed:
 
 
 def pass_over(
-    partition: Partition, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], advance: Advance
+    partition: Partition,
+    steps: Sequence[Step],
+    known: Sequence[pl.DataFrame | None],
+    columns: dict[str, pl.DataType],
+    advance: Advance,
 ) -> Passed:
     """Apply steps to one plate inside the memory budget.
 
@@ -43,12 +47,14 @@ def pass_over(
     steps
         What to apply, in order.
     known
-        A fit learned beforehand from all plates, or ``None`` where the step learns from this plate.
+        A fit learned beforehand, or ``None`` where the step learns from this plate now.
+    columns
+        What all plates together have; a column that this one lacks is null. Empty: its own columns.
     """
     reducer = next((i for i, step in enumerate(steps) if step.reduces), None)
     fits: list[pl.DataFrame] = []
     if _fits_in_memory(partition):
-        frame = _chain(partition.lazy().collect(), steps, known, fits)
+        frame = _chain(extended(partition.lazy(), columns).collect(), steps, known, fits)
         advance(1, 1)
         return Passed(fits, iter([frame]))
     if reducer is not None:
@@ -56,7 +62,14 @@ def pass_over(
         frame = _chain(frame, steps[reducer + 1 :], known[reducer + 1 :], fits)
         return Passed(fits, iter([frame]))
     fits = _fits_by_blocks(partition, steps, known, advance)
-    return Passed(fits, _chunks(partition, steps, fits))
+    return Passed(fits, _chunks(partition, steps, fits, columns))
+
+
+def extended(profiles: Profiles, columns: dict[str, pl.DataType]) -> Profiles:
+    """Profiles with the columns of other plates besides, as nulls."""
+    own = profiles.collect_schema()
+    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in columns.items() if name not in own]
+    return profiles.with_columns(absent) if absent else profiles
 
 
 def _fits_in_memory(partition: Partition) -> bool:
@@ -74,9 +87,11 @@ def _chain(
     return frame
 
 
-def _chunks(partition: Partition, steps: Sequence[Step], fits: Sequence[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _chunks(
+    partition: Partition, steps: Sequence[Step], fits: Sequence[pl.DataFrame], columns: dict[str, pl.DataType]
+) -> Iterator[pl.DataFrame]:
     for chunk in partition.chunks():
-        frame = chunk
+        frame = extended(chunk, columns)
         for step, fit in zip(steps, fits, strict=True):
             frame = step.apply(frame, fit)
         yield frame
@@ -92,6 +107,13 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, 
                 f"step {step.name!r} looks at features or plates together and this table is too large for it in memory. "
                 "Hint: aggregate first, or save the level before it."
             )
+    for step in steps[1:]:
+        changed = [name for name in step.columns() if name in schema and not is_metadata(name)]
+        if changed:
+            raise RecipeError(
+                f"step {step.name!r} chooses rows by {changed[0]!r}, a feature that a step before it may change. "
+                "Hint: put it first, or save the level before it."
+            )
     spelled: list[Step] = []
     wanted: dict[str, None] = {}
     for step in steps:
@@ -101,8 +123,10 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, 
             spelled.append(_with_features(step, names))
         else:
             spelled.append(step)
-    metadata = lazy.select(name for name in schema.names() if is_metadata(name)).collect()
-    universe = list(wanted)
+    keys = {name for step in steps[:1] for name in step.columns()}
+    metadata = lazy.select(name for name in schema.names() if is_metadata(name) or name in keys).collect()
+    # In the order of the table, so that the result does not depend on how much memory there is.
+    universe = [name for name in schema.names() if name in wanted]
     width = block_width(partition.manifest.rows, 4, len(universe))
     return metadata, spelled, [universe[i : i + width] for i in range(0, len(universe), width)]
 
@@ -119,7 +143,7 @@ def _walk(
     metadata, spelled, blocks = _blocks(partition, steps)
     first: list[pl.DataFrame | None] = list(known)
     for number, (block, values) in enumerate(_ahead(partition, blocks)):
-        frame = metadata.hstack(values)
+        frame = metadata.hstack(values.select(name for name in block if name not in metadata.columns))
         fits: list[pl.DataFrame] = []
         for index, step in enumerate(spelled):
             named = getattr(step, "features", None)

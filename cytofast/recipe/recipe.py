@@ -152,7 +152,8 @@ def fingerprint(step: Step) -> dict[str, Any]:
 
 def _content(value: object) -> object:
     if isinstance(value, pl.DataFrame):
-        return {"frame": hashlib.blake2b(value.write_csv().encode(), digest_size=16).hexdigest()}
+        content = value.rechunk().write_ipc(None, compat_level=pl.CompatLevel.oldest()).getvalue()
+        return {"frame": hashlib.blake2b(content, digest_size=16).hexdigest()}
     if isinstance(value, Path):
         if not value.is_file():
             raise RecipeError(f"{value}: no such file")

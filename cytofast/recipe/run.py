@@ -14,7 +14,7 @@ import polars as pl
 
 from cytofast import resources
 from cytofast.errors import CytofastError, ProfileWarning, StoreError, listed
-from cytofast.recipe.passes import pass_over
+from cytofast.recipe.passes import extended, pass_over
 from cytofast.recipe.recipe import Recipe, fingerprint
 from cytofast.schema import BATCH, PLATE, WELL
 from cytofast.steps.annotate import Annotate
@@ -28,6 +28,7 @@ Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates of the level are finished (with fractions), and how many there are."""
 
 _SETTLED = {"ok", "matched"}
+_OF_ONE_PLATE = {Scope.ROW, Scope.PLATE}
 
 
 def _quiet(what: str, done: float, total: int) -> None:
@@ -45,7 +46,7 @@ class _Level:
 
     def across_plates(self) -> bool:
         """Whether a step learns from all plates at once."""
-        return any(step.scope not in {Scope.ROW, Scope.PLATE} for step in self.steps)
+        return any(step.scope not in _OF_ONE_PLATE for step in self.steps)
 
     def for_plate(self, partition: Partition) -> tuple[Step, ...]:
         """The steps, with the platemap of this plate where a step asks for the store's own."""
@@ -103,8 +104,8 @@ def run(
     Returns
     -------
     polars.DataFrame
-        One row a partition: ``level, batch, plate, rows, features, outcome`` (``written`` or ``unchanged``) and ``notes``
-        (what was undefined or unmatched, counted).
+        One row a partition: ``level, batch, plate, rows, features, outcome`` (``written``, ``unchanged``, or
+        ``removed``: this level no longer makes it) and ``notes`` (what was undefined or unmatched, counted).
 
     Raises
     ------
@@ -136,7 +137,7 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
             f"Hint: {f'it has {listed(present)}' if present else 'ingest a CellProfiler folder first'}."
         )
     if any(step.reduces for step in level.steps) and level.across_plates():
-        return [_run_together(level, partitions, progress)]
+        return [_run_together(level, partitions, progress), *_without(level, {EVERY_PLATE})]
     shared = {}
     if level.across_plates():
         shared = {
@@ -145,16 +146,32 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
             )
         }
     jobs = [_job(level, partition, shared) for partition in partitions]
-    known: list[pl.DataFrame | None] = [None] * len(level.steps)
+    known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in jobs]
+    columns: dict[str, pl.DataType] = {}
     if level.across_plates() and any(job.present is None for job in jobs):
-        known = _learn_across(level, partitions, progress)
+        columns = _all_columns(partitions)
+        known = _learn_across(level, jobs, columns, progress)
     rows = []
-    for number, job in enumerate(jobs):
+    for number, (job, fits) in enumerate(zip(jobs, known, strict=True)):
         what = f"{level.name} {job.partition.name}"
         progress(what, number, len(jobs))
-        rows.append(_run_plate(level, job, known, partial(_advance, progress, what, number, len(jobs))))
+        rows.append(_run_plate(level, job, fits, columns, partial(_advance, progress, what, number, len(jobs))))
         progress(what, number + 1, len(jobs))
-    return rows
+    return [*rows, *_without(level, {partition.name for partition in partitions})]
+
+
+def _without(level: _Level, made: set[PlateName]) -> list[dict[str, Any]]:
+    """Take away what this level holds and no longer makes, so that no row is there twice."""
+    stale = [partition for partition in level.store.partitions(level.name) if partition.name not in made]
+    for partition in stale:
+        level.store.remove_partition(partition)
+    return [_row(partition.manifest, "removed", "") for partition in stale]
+
+
+def _all_columns(partitions: list[Partition]) -> dict[str, pl.DataType]:
+    """The columns of all plates together, as :meth:`ProfileStore.scan` gives them."""
+    distinct = {partition.manifest.schema: partition.lazy() for partition in partitions}
+    return dict(pl.concat(list(distinct.values()), how="diagonal_relaxed").collect_schema())
 
 
 def _advance(progress: Progress, what: str, number: int, total: int, done: int, parts: int) -> None:
@@ -196,35 +213,49 @@ def _naming(name: PlateName, level: str) -> Iterator[None]:
         raise type(error)(f"plate {name}, level {level!r}: {error}") from error
 
 
-def _learn_across(level: _Level, partitions: list[Partition], progress: Progress) -> list[pl.DataFrame | None]:
-    """Fits that need all plates, each from the profiles as the steps before it leave them; saved once for the level."""
-    known: list[pl.DataFrame | None] = [None] * len(level.steps)
-    last = max(i for i, step in enumerate(level.steps) if step.scope not in {Scope.ROW, Scope.PLATE})
-    lazy = level.store.scan(level.source)
+def _learn_across(
+    level: _Level, jobs: list[_Job], columns: dict[str, pl.DataType], progress: Progress
+) -> list[list[pl.DataFrame | None]]:
+    """For each plate, the fits up to the last step that needs all plates.
+
+    A step that looks at one plate learns from that plate alone, also here: two batches may use one barcode.
+    """
+    known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in jobs]
+    last = max(i for i, step in enumerate(level.steps) if step.scope not in _OF_ONE_PLATE)
+    lazies = [extended(job.partition.lazy(), columns) for job in jobs]
     for index, step in enumerate(level.steps[: last + 1]):
         progress(f"{level.name}: {step.name} over all plates", index, last + 1)
-        ready = _with_platemap(step, level.store, [partition.name for partition in partitions], "the store")
-        fit = ready.fit(lazy)
-        known[index] = fit
-        if fit.width:
-            level.store.write_fit(level.name, None, index + 1, step.name, fit)
-        lazy = ready.apply(lazy, fit)
+        together = None
+        if step.scope not in _OF_ONE_PLATE:
+            together = step.fit(pl.concat(lazies, how="diagonal_relaxed"))
+            if together.width:
+                level.store.write_fit(level.name, None, index + 1, step.name, together)
+        for number, job in enumerate(jobs):
+            with _naming(job.partition.name, level.name):
+                own = job.steps[index]
+                fit = own.fit(lazies[number]) if together is None else together
+                known[number][index] = fit
+                lazies[number] = own.apply(lazies[number], fit)
     return known
 
 
 def _run_plate(
-    level: _Level, job: _Job, known: list[pl.DataFrame | None], advance: Callable[[int, int], None]
+    level: _Level,
+    job: _Job,
+    known: list[pl.DataFrame | None],
+    columns: dict[str, pl.DataType],
+    advance: Callable[[int, int], None],
 ) -> dict[str, Any]:
     if job.present is not None:
         return _row(job.present.manifest, "unchanged", "")
     name = job.partition.name
     with _naming(name, level.name):
-        passed = pass_over(job.partition, job.steps, known, advance)
+        passed = pass_over(job.partition, job.steps, known, columns, advance)
         paths = [
             level.store.write_fit(level.name, name, number, step.name, fit)
-            if given is None
+            if step.scope in _OF_ONE_PLATE
             else level.store.fit_path(level.name, None, number, step.name)
-            for number, (step, fit, given) in enumerate(zip(job.steps, passed.fits, known, strict=True), 1)
+            for number, (step, fit) in enumerate(zip(job.steps, passed.fits, strict=True), 1)
             if fit.width
         ]
         manifest = _manifest(level, name, job.key, job.inputs, job.steps, paths)

@@ -22,7 +22,7 @@ from cytofast.errors import RecipeError, StoreError
 
 FORMAT = "cytofast profile store"
 FORMAT_VERSION = 1
-ALL = "all"
+ALL = "__all__"
 """Batch and plate of a partition that holds every plate (a consensus)."""
 _LONGEST_NAME = 180
 

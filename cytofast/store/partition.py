@@ -42,7 +42,7 @@ class Partition:
     def lazy(self) -> pl.LazyFrame:
         """The profiles, as a lazy query."""
         if self._lazy is None:
-            self._lazy = pl.scan_parquet(self.path, hive_partitioning=False)
+            self._lazy = pl.scan_parquet(self.path, hive_partitioning=False, glob=False)
         return self._lazy
 
     @property

@@ -110,7 +110,7 @@ class ProfileStore:
             partitions = [p for p in partitions if p.name.plate in wanted]
         same = len({p.manifest.schema for p in partitions}) == 1
         lazy = (
-            pl.scan_parquet([p.path for p in partitions], hive_partitioning=False)
+            pl.scan_parquet([p.path for p in partitions], hive_partitioning=False, glob=False)
             if same
             else pl.concat([p.lazy() for p in partitions], how="diagonal_relaxed")
         )
@@ -133,7 +133,7 @@ class ProfileStore:
             if names is None
             else [self._annotation_path(name) for name in names]
         )
-        present = [pl.read_parquet(path, hive_partitioning=False) for path in paths if path.is_file()]
+        present = [pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths if path.is_file()]
         return pl.concat(present, how="diagonal_relaxed") if present else None
 
     def _annotated(self, lazy: pl.LazyFrame, names: list[PlateName], own: list[str]) -> pl.LazyFrame:
@@ -173,7 +173,7 @@ class ProfileStore:
         paths = sorted((self.path / "audits").glob("batch=*/plate=*.parquet"))
         if not paths:
             raise StoreError(f"{self.path}: nothing was ingested yet, so there is no audit")
-        return pl.concat([pl.read_parquet(path, hive_partitioning=False) for path in paths], how="diagonal_relaxed")
+        return pl.concat([pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths], how="diagonal_relaxed")
 
     def audit_summary(self) -> pl.DataFrame | None:
         """The audit, one row a plate and compartment; ``None`` where nothing was ingested."""
@@ -185,7 +185,7 @@ class ProfileStore:
         # Only what the manifests name: a level that another recipe makes anew leaves fits behind until all plates are done.
         paths = {path: None for partition in self.partitions(level) for path in partition.manifest.fits}
         for path in sorted(paths):
-            found.setdefault(Path(path).stem, []).append(pl.read_parquet(self.path / path, hive_partitioning=False))
+            found.setdefault(Path(path).stem, []).append(pl.read_parquet(self.path / path, hive_partitioning=False, glob=False))
         steps = [name.split("-", 1)[1] for name in found]
         # A step that occurs once is called by its name, one that occurs again by its number and name.
         return {
@@ -314,6 +314,14 @@ class ProfileStore:
     def write_audit(self, name: PlateName, table: pl.DataFrame) -> None:
         """Keep the audit of a plate."""
         write_frame(self.audit_path(name), table)
+
+    def remove_partition(self, partition: Partition) -> None:
+        """Take a partition away: its manifest first, so that no reader finds half of it."""
+        folder = partition.path.parent
+        (folder / NAME).unlink(missing_ok=True)
+        for left in folder.iterdir():
+            left.unlink()
+        folder.rmdir()
 
     def write_annotation(self, name: PlateName, table: pl.DataFrame) -> None:
         """Keep the platemap of a plate."""

@@ -60,7 +60,9 @@ def test_consensus_over_plates_is_one_partition(tmp_path):
         "consensus": [cytofast.Consensus(by="Metadata_broad_sample")],
     }
     summary = cytofast.run(Recipe(levels), store)
-    assert summary.filter(pl.col("level") == "consensus").select("batch", "plate", "rows").rows() == [("all", "all", 9)]
+    assert summary.filter(pl.col("level") == "consensus").select("batch", "plate", "rows").rows() == [
+        ("__all__", "__all__", 9)
+    ]
     assert set(cytofast.run(Recipe(levels), store)["outcome"]) == {"unchanged"}
     expected = cytofast.Consensus(by="Metadata_broad_sample")(store.scan("wells").collect())
     assert store.scan("consensus").collect().equals(expected)

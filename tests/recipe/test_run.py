@@ -194,3 +194,68 @@ def test_shipped_recipes_are_read_by_name():
     assert list(Recipe.read("default").levels) == ["wells", "profiles"]
     with pytest.raises(RecipeError, match="no recipe file 'defalt'; shipped recipes are cpjump1, default"):
         Recipe.read("defalt")
+
+
+def batches_with_one_barcode(path):
+    store = cytofast.open_store(path, create=True)
+    toy.add_plate(store, toy.cells("P", "B1"))
+    toy.add_plate(store, toy.cells("P", "B2", seed=1).with_columns(pl.col(toy.FEATURES) + 5))
+    return store
+
+
+def test_a_neighbour_that_looks_across_plates_changes_no_step_of_one_plate(tmp_path):
+    store = batches_with_one_barcode(tmp_path / "s")
+    wells = {"wells": [Aggregate(), Annotate()]}
+    alone = [Standardize(by="Metadata_Plate", zero_scale="one")]
+    cytofast.run(Recipe({**wells, "profiles": alone}), store)
+    expected = store.scan("profiles").collect()
+    with_neighbour = [*alone, Standardize(by="Metadata_Well", features=toy.FEATURES[:1])]
+    cytofast.run(Recipe({**wells, "profiles": with_neighbour}), store)
+    found = store.scan("profiles").collect()
+    assert found.drop(toy.FEATURES[0]).equals(expected.drop(toy.FEATURES[0]))
+
+
+def test_a_level_holds_only_what_it_makes_now(tmp_path):
+    store = toy.make_store(tmp_path / "s")
+    cytofast.run(Recipe({"wells": [Aggregate(by="Metadata_Well")]}), store)
+    summary = cytofast.run(Recipe({"wells": [Aggregate()]}), store)
+    assert summary.select("plate", "outcome").rows() == [("P1", "written"), ("P2", "written"), ("__all__", "removed")]
+    assert store.scan("wells").collect().height == 24
+    cytofast.run(Recipe({"wells": [Aggregate(by="Metadata_Well")]}), store)
+    assert store.scan("wells").collect().height == 12
+
+
+def test_plates_with_other_features_across_plates(tmp_path):
+    store = toy.make_store(tmp_path / "s")
+    toy.add_plate(store, toy.cells("P2").with_columns(pl.col(toy.FEATURES[0]).alias("Nuclei_New_F")))
+    cytofast.run(Recipe({"wells": [Aggregate()], "profiles": [Standardize(by=None, zero_scale="one")]}), store)
+    found = store.scan("profiles").collect()
+    new = found.filter(pl.col("Metadata_Plate") == "P1")["Nuclei_New_F"]
+    assert new.null_count() == new.len()
+
+
+def test_a_path_with_wildcards_is_just_a_path(tmp_path):
+    toy.make_store(tmp_path / "scr1", ("P1",))
+    store = toy.make_store(tmp_path / "scr[1]", ("P2",))
+    cytofast.run("default", store)
+    assert store.scan("profiles").collect()["Metadata_Plate"].unique().to_list() == ["P2"]
+
+
+def test_the_type_of_a_platemap_is_part_of_what_it_is(tmp_path):
+    store = toy.make_store(tmp_path / "s", ("P1",))
+    for dose in ([1] * 12, ["1"] * 12):
+        table = pl.DataFrame({"Metadata_Well": toy.WELLS, "dose": dose})
+        outcome = cytofast.run(Recipe({"wells": [Aggregate(), Annotate(table)]}), store)["outcome"].to_list()
+        assert outcome == ["written"]
+
+
+def test_choosing_rows_by_a_feature(tmp_path, request):
+    steps = [RobustMAD(features="Nuclei_", reference=f"{toy.FEATURES[0]} > 0"), Aggregate()]
+    whole = toy.make_store(tmp_path / "whole", ("P1",))
+    cytofast.run(Recipe({"wells": steps}), whole)
+    request.getfixturevalue("cramped")
+    cut = toy.make_store(tmp_path / "cut", ("P1",))
+    cytofast.run(Recipe({"wells": steps}), cut)
+    assert cut.scan("wells").collect().equals(whole.scan("wells").collect())
+    with pytest.raises(RecipeError, match="a feature that a step before it may change"):
+        cytofast.run(Recipe({"w2": [Standardize(), *steps]}), cut)
