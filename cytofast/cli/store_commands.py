@@ -45,7 +45,7 @@ def demo(
         say("running the default recipe: wells, then profiles")
         with progress_bar("plates") as advance:
             summary = run("default", store, progress=advance)
-    show(summary.drop("batch"))
+    show(_without_one_batch(summary))
     for line in (
         f"\nThe store is {store_path}. Try next:",
         f"  cytofast describe {store_path}",
@@ -131,7 +131,12 @@ def run_recipe(
 
     with progress_bar("plates") as advance:
         summary = run(recipe, store, memory=memory, threads=threads, progress=advance)
-    show(summary if as_json else summary.drop("batch"), Format.JSON if as_json else Format.TABLE)
+    show(summary if as_json else _without_one_batch(summary), Format.JSON if as_json else Format.TABLE)
+
+
+def _without_one_batch(summary: pl.DataFrame) -> pl.DataFrame:
+    """Leave the batch out where it is the same everywhere: a terminal is narrow."""
+    return summary.drop("batch") if summary["batch"].n_unique() == 1 else summary
 
 
 def describe(
@@ -153,6 +158,12 @@ def describe(
     if not levels:
         say(f"{store} is an empty store; ingest a CellProfiler folder into it")
         return
+    for row in levels:
+        if outdated := row.pop("outdated"):
+            say(
+                f"note: level {row['level']!r}: {outdated} of {row['plates']} plates are older than what they were made "
+                "from; run their recipe again"
+            )
     show(pl.DataFrame(levels), title=f"{store} (format {content['format_version']})")
     summary = opened.audit_summary()
     if summary is not None:

@@ -16,8 +16,9 @@ import polars as pl
 from cytofast.errors import SchemaError, StoreError, listed
 from cytofast.ingest.audit import summarize
 from cytofast.parquet import ProfileWriter
-from cytofast.schema import BATCH, PLATE, WELL, infer_features, is_metadata
+from cytofast.schema import BATCH, PLATE, WELL, is_metadata
 from cytofast.store import asking
+from cytofast.store.description import describe
 from cytofast.store.ingesting import ingest as _ingest
 from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
 from cytofast.store.manifest import NAME, Manifest, schema_digest
@@ -153,27 +154,21 @@ class ProfileStore:
         )
 
     def describe(self) -> dict[str, Any]:
-        """What is in the store: ``{"format_version", "levels": {name: {"rows", "features", "plates"}}, "annotated_plates"}``."""
-        levels = {}
-        for level in self.levels():
-            partitions = self.partitions(level)
-            features: set[str] = set()
-            for partition in {p.manifest.schema: p for p in partitions}.values():
-                features.update(infer_features(partition.lazy().collect_schema()))
-            levels[level] = {
-                "rows": sum(p.manifest.rows for p in partitions),
-                "features": max(len(features), *(p.manifest.features for p in partitions)),
-                "plates": len(partitions),
-            }
-        annotated = len(list((self.path / "annotations").glob("batch=*/plate=*.parquet")))
-        return {"format_version": FORMAT_VERSION, "levels": levels, "annotated_plates": annotated}
+        """What is in the store, as numbers.
+
+        ``{"format_version", "levels": {name: {"rows", "features", "plates", "outdated"}}, "annotated_plates"}``, where
+        ``outdated`` counts partitions whose source was made anew since; running their recipe again mends them.
+        """
+        return describe(self)
 
     def audit(self) -> pl.DataFrame:
         """What ingest read, joined and set aside: one row an export folder and compartment."""
         paths = sorted((self.path / "audits").glob("batch=*/plate=*.parquet"))
         if not paths:
             raise StoreError(f"{self.path}: nothing was ingested yet, so there is no audit")
-        return pl.concat([pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths], how="diagonal_relaxed")
+        return pl.concat(
+            [pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths], how="diagonal_relaxed"
+        )
 
     def audit_summary(self) -> pl.DataFrame | None:
         """The audit, one row a plate and compartment; ``None`` where nothing was ingested."""
@@ -185,7 +180,9 @@ class ProfileStore:
         # Only what the manifests name: a level that another recipe makes anew leaves fits behind until all plates are done.
         paths = {path: None for partition in self.partitions(level) for path in partition.manifest.fits}
         for path in sorted(paths):
-            found.setdefault(Path(path).stem, []).append(pl.read_parquet(self.path / path, hive_partitioning=False, glob=False))
+            found.setdefault(Path(path).stem, []).append(
+                pl.read_parquet(self.path / path, hive_partitioning=False, glob=False)
+            )
         steps = [name.split("-", 1)[1] for name in found]
         # A step that occurs once is called by its name, one that occurs again by its number and name.
         return {

@@ -60,7 +60,7 @@ def test_a_store_from_the_command_line(cytofast, tmp_path):
     assert status == 0
     assert [row["outcome"] for row in json.loads(out)] == ["written"] * 4
     status, out, _ = cytofast("describe", tmp_path / "s", "--json")
-    assert json.loads(out)["levels"]["profiles"] == {"rows": 24, "features": 8, "plates": 2}
+    assert json.loads(out)["levels"]["profiles"] == {"rows": 24, "features": 8, "plates": 2, "outdated": 0}
     status, out, _ = cytofast("describe", tmp_path / "s")
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80

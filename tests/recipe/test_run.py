@@ -259,3 +259,13 @@ def test_choosing_rows_by_a_feature(tmp_path, request):
     assert cut.scan("wells").collect().equals(whole.scan("wells").collect())
     with pytest.raises(RecipeError, match="a feature that a step before it may change"):
         cytofast.run(Recipe({"w2": [Standardize(), *steps]}), cut)
+
+
+def test_a_level_older_than_its_source_is_counted(tmp_path):
+    store = toy.make_store(tmp_path / "s")
+    cytofast.run("default", store)
+    assert {level["outdated"] for level in store.describe()["levels"].values()} == {0}
+    toy.add_plate(store, toy.cells("P2", seed=8))
+    assert [level["outdated"] for level in store.describe()["levels"].values()] == [0, 1, 0]
+    cytofast.run(Recipe({"wells": [Aggregate(), Annotate()]}), store)
+    assert [level["outdated"] for level in store.describe()["levels"].values()] == [0, 0, 1]

@@ -46,7 +46,7 @@ def test_a_plates_name_is_just_a_name(tmp_path, plate):
 def test_two_batches_may_use_one_barcode(tmp_path):
     store = toy.make_store(tmp_path / "s", ("P1",))
     toy.add_plate(store, toy.cells("P1", batch="B2", seed=1))
-    assert store.describe()["levels"]["cells"] == {"rows": 120, "features": 8, "plates": 2}
+    assert store.describe()["levels"]["cells"] == {"rows": 120, "features": 8, "plates": 2, "outdated": 0}
     assert store.partition("cells", PlateName("B2", "P1")) is not None
 
 
