@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,7 +124,7 @@ def _integers(table: pl.DataFrame, column: str, path: Path) -> list[int]:
     found: list[int] = []
     for row, text in enumerate(table[column].to_list()):
         plain = (text or "").strip().removesuffix(".0")
-        if not plain.removeprefix("-").isdigit():
+        if not (plain.isascii() and plain.removeprefix("-").isdigit()):
             raise DataError(f"{path}, row {row + 1:,} after the header, column {column!r}: {text!r} is no whole number")
         found.append(int(plain))
     return found
@@ -135,4 +136,4 @@ def _row_of(counts: Mapping[str, list[int | None]], row: int) -> dict[str, int]:
 
 def _counts(table: pl.DataFrame, column: str) -> list[int | None]:
     numbers = table[column].cast(pl.Float64, strict=False)
-    return [None if number is None else round(number) for number in numbers.to_list()]
+    return [round(number) if number is not None and math.isfinite(number) else None for number in numbers.to_list()]

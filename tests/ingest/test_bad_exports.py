@@ -149,3 +149,18 @@ def test_a_well_that_nobody_names_is_null_and_reported(tmp_path):
     cells, audit = read(write_site(tmp_path / "flat", plate=None, well=None, site=None))
     assert cells["Metadata_Well"].null_count() == 3
     assert audit["note"][0] == "well not named; plate named by the folder's name"
+
+
+@pytest.mark.parametrize("number", ["²", "\uff11", "x", "-", ""])
+def test_an_image_number_is_written_in_plain_digits(tmp_path, number):
+    site = write_site(tmp_path / "s")
+    (site / "Image.csv").write_text(csv("ImageNumber,Metadata_Plate,Metadata_Well", (number, "P", "A01")))
+    with pytest.raises(DataError, match=r"Image\.csv, row 1 after the header, column 'ImageNumber'.*no whole number"):
+        discover(tmp_path)
+
+
+def test_a_count_that_is_no_number_of_objects_is_not_compared(tmp_path):
+    site = write_site(tmp_path / "s", n=1)
+    (site / "Image.csv").write_text(csv("Count_Cells,ImageNumber,Metadata_Plate,Metadata_Well", ("inf", 1, "P", "A01")))
+    (export,) = discover(tmp_path)
+    assert pl.concat(plan(export).cells()).height == 1
