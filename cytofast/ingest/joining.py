@@ -35,6 +35,8 @@ class Links:
     anchor: str
     up: tuple[Link, ...]
     attached: tuple[Link, ...]
+    told_again: tuple[Link, ...] = ()
+    """Parents that are found another way: the column is not needed, but should say the same."""
 
     @property
     def primary(self) -> str:
@@ -97,7 +99,14 @@ def find_links(compartments: Sequence[str], parents: Mapping[str, Sequence[str]]
             f"{where}: {listed(lost)} cannot be joined to {anchor}: parent columns are needed (Cytoplasm: Parent_Cells "
             f"and Parent_Nuclei; Cells: Parent_Nuclei), but found {have}. Hint: choose compartments that are related."
         )
-    return Links(anchor, tuple(up), tuple(attached))
+    core = [anchor, *(link.parent for link in up)]
+    told_again = [
+        link
+        for child in core
+        for link in (Link(child, parent) for parent in known[child])
+        if link.parent in core and link not in up
+    ]
+    return Links(anchor, tuple(up), tuple(attached), tuple(told_again))
 
 
 def _upwards(start: str, known: Mapping[str, Sequence[str]]) -> list[Link]:

@@ -144,6 +144,8 @@ def _read_site(
     for row in rows:
         joined = int(np.count_nonzero(cells[row["compartment"]] >= 0))
         row |= {"rows_joined": joined, "orphans": row["rows_read"] - joined}
+        contradicting = _contradicting(plan, row["compartment"], frames, objects, cells)
+        row["note"] = "; ".join(filter(None, [row["note"], *contradicting])) or None
     rows.insert(0, _image_row(plan, site, n_cells))
     if not n_cells:
         return None, rows
@@ -218,6 +220,21 @@ def _joined(plan: Plan, objects: Mapping[str, Objects], lines: Mapping[str, Line
             f"{path}, lines {first:,} and {second:,}: both have {error.column} {error.value} in one image, "
             f"so a cell would be counted twice. Hint: was the file appended to itself, or exported twice?"
         ) from error
+
+
+def _contradicting(
+    plan: Plan, name: str, frames: Mapping[str, pl.DataFrame], objects: Mapping[str, Objects], cells: Mapping[str, Rows]
+) -> Iterator[str]:
+    """Say how many cells have a parent column that names another object than the cell was joined from."""
+    for link in plan.links.told_again:
+        column = f"{name}_Parent_{link.parent}"
+        if link.child != name or column not in frames[name].columns:
+            continue
+        said = frames[name][column].fill_null(0).to_numpy()[cells[name]]
+        wrong = int(np.count_nonzero(said != objects[link.parent].numbers[cells[link.parent]]))
+        if wrong:
+            others = [used.child for used in plan.links.up if used.parent == link.parent]
+            yield f"{wrong:,} cells: Parent_{link.parent} contradicts that of {others[0]}, which was used"
 
 
 def _row(plan: Plan, site: Site, path: Path, compartment: str) -> Row:

@@ -313,3 +313,16 @@ def test_the_audit_does_not_say_where_or_when(tmp_path):
     shutil.copytree(tmp_path / "a", tmp_path / "b" / "a")
     assert read(tmp_path / "a")[1].equals(read(tmp_path / "b" / "a")[1])
     assert not read(tmp_path / "a")[1]["file"].str.contains(str(tmp_path), literal=True).any()
+
+
+def test_parents_that_contradict_each_other_are_counted(tmp_path):
+    site = write_site(tmp_path / "s", n=3)
+    (site / "Cells.csv").write_text(
+        csv("ImageNumber,ObjectNumber,AreaShape_Area,Parent_Nuclei", (1, 1, 10, 2), (1, 2, 20, 2), (1, 3, 30, "nan"))
+    )
+    cells, audit = read(tmp_path)
+    # The cytoplasm's own parent columns were used, as always.
+    assert cells["Nuclei_AreaShape_Area"].to_list() == [1000, 2000, 3000]
+    (noted,) = audit.filter(pl.col("compartment") == "Cells")["note"]
+    assert noted == "2 cells: Parent_Nuclei contradicts that of Cytoplasm, which was used"
+    assert summarize(audit).filter(pl.col("compartment") == "Cells")["notes"].to_list() == [[noted]]
