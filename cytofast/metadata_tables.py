@@ -36,7 +36,14 @@ def prefixed(table: pl.DataFrame) -> pl.DataFrame:
     >>> prefixed(pl.DataFrame({"well_position": ["A01"], "Metadata_Plate": ["P"]})).columns
     ['Metadata_well_position', 'Metadata_Plate']
     """
-    return table.rename({name: name if is_metadata(name) else f"Metadata_{name}" for name in table.columns})
+    renamed = {name: name if is_metadata(name) else f"Metadata_{name}" for name in table.columns}
+    twice = [name for name in renamed if not is_metadata(name) and renamed[name] in renamed]
+    if twice:
+        raise SchemaError(
+            f"column {listed(twice)} and {listed(renamed[name] for name in twice)} would both be called "
+            f"{listed(renamed[name] for name in twice)}. Hint: rename or delete one of them."
+        )
+    return table.rename(renamed)
 
 
 def name_plates_and_wells(table: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -55,49 +62,84 @@ def read_metadata_table(path: str | Path) -> pl.DataFrame:
     """Read a table of metadata: csv, tsv, txt (``.gz`` too) or parquet; every column text and prefixed with ``Metadata_``.
 
     The separator is the one of tab, comma and semicolon that the header has most of. ``NA`` and an empty field are null.
+    Blank lines are skipped.
 
     Raises
     ------
     DataError
-        The file is missing, empty, damaged, or has rows of unequal length.
+        The file is missing, empty, damaged, not UTF-8, names a column twice, or has rows of unequal length.
+    SchemaError
+        Two columns would have one name with the prefix.
     """
     file = Path(path)
     if not file.is_file():
         raise DataError(f"{file}: {'a folder, not a table' if file.is_dir() else 'no such file'}.")
     if file.suffix == ".parquet":
         try:
-            return prefixed(pl.read_parquet(file))
+            table = pl.read_parquet(file)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{file}: not a readable Parquet file ({error})") from error
+        return _prefixed_from(table, file)
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
-    header = content.split(b"\n", 1)[0]
-    if not header.strip():
-        raise DataError(f"{file}: the file is empty.")
-    separator = max(b"\t,;", key=lambda mark: header.count(bytes([mark])))
-    _require_whole_lines(content, chr(separator), file)
-    try:
-        table = pl.read_csv(content, separator=chr(separator), infer_schema=False, null_values=list(MISSING_TEXT))
-    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a readable table: {str(error).splitlines()[0]}.") from error
+    table = _table(_text(content, file), file)
     if table.height == 0:
         raise DataError(f"{file}: the table has a header but no rows.")
-    return prefixed(table)
+    return _prefixed_from(table, file)
 
 
-def _require_whole_lines(content: bytes, separator: str, file: Path) -> None:
-    """Raise a :class:`DataError` at the first line with another number of fields than the header.
+def _prefixed_from(table: pl.DataFrame, file: Path) -> pl.DataFrame:
+    try:
+        return prefixed(table)
+    except SchemaError as error:
+        raise SchemaError(f"{file}: {error}") from error
+
+
+def _text(content: bytes, file: Path) -> str:
+    """Decode strictly: a byte that is guessed at would end up in a column's name or a compound's."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{file}, line {line:,}: not UTF-8 text (byte 0x{content[error.start]:02x}). Hint: save the file as UTF-8; "
+            f"Excel calls it 'CSV UTF-8'."
+        ) from error
+    if "\0" in text:
+        raise DataError(f"{file}: holds NUL bytes. Hint: save the file as UTF-8 text; is it UTF-16, or damaged?")
+    return text
+
+
+def _table(text: str, file: Path) -> pl.DataFrame:
+    """Take the lines apart; blank ones are nobody's.
 
     Polars fills short lines with nulls, so that a table cut off in the middle of a line would pass.
     """
-    lines = csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline=""), delimiter=separator)
-    expected = 0
-    for fields in lines:
-        expected = expected or len(fields)
-        if fields and len(fields) != expected:
-            raise DataError(
-                f"{file}, line {lines.line_num}: {len(fields)} fields, but the header has {expected}. "
-                "Hint: was the file cut off, or does a value hold the separator without quotes?"
-            )
+    first = text.split("\n", 1)[0]
+    if not first.strip():
+        raise DataError(f"{file}: {'the file is empty' if not text.strip() else 'line 1, the header, is blank'}.")
+    separator = max("\t,;", key=first.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    rows: list[list[str]] = []
+    try:
+        for fields in lines:
+            if not fields or (len(fields) == 1 and not fields[0].strip()):
+                continue
+            if rows and len(fields) != len(rows[0]):
+                raise DataError(
+                    f"{file}, line {lines.line_num}: {len(fields)} fields, but the header has {len(rows[0])}. "
+                    "Hint: was the file cut off, or does a value hold the separator without quotes?"
+                )
+            rows.append(fields)
+    except csv.Error as error:
+        raise DataError(f"{file}, line {lines.line_num}: {error}. Hint: is a quote left open?") from error
+    names = rows[0]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{file}, line 1: column {listed(twice)} stands more than once. Hint: rename or delete one.")
+    values = [[None if value in MISSING_TEXT else value for value in column] for column in zip(*rows[1:], strict=True)]
+    return pl.DataFrame(
+        dict(zip(names, values or [[]] * len(names), strict=True)), schema=dict.fromkeys(names, pl.String)
+    )

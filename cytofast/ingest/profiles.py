@@ -104,7 +104,9 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
             raise DataError(
                 f"{path}: the gzip file is damaged or cut off ({error}). Hint: copy or make it again."
             ) from error
-    header = parse_header(data[: data.find(b"\n") + 1 or len(data)], path, separator)
+    first = data[: data.find(b"\n") + 1 or len(data)]
+    header = parse_header(first, path, separator)
+    _require_separator(first, separator, path)
     lines = Lines(path, data[header.size :])
     if not lines.data.strip():
         raise DataError(f"{path}: a header but no rows.")
@@ -120,6 +122,17 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a readable table ({_first_line(error)}).") from error
     return _with_numbers(table, lines)
+
+
+def _require_separator(header: bytes, separator: str, path: Path) -> None:
+    """A file whose fields are separated by something else than its name says would be a table of one odd column."""
+    names = {",": "commas", "\t": "tabs", ";": "semicolons"}
+    most = max([separator, *names], key=lambda mark: header.count(mark.encode()))
+    if most != separator:
+        raise DataError(
+            f"{path}, line 1: separated by {names[most]}, but a file of this name by {names[separator]}. Hint: "
+            + ("save it again with commas." if most == ";" else f"call it {'.tsv' if most == chr(9) else '.csv'}.")
+        )
 
 
 def _with_numbers(table: pl.DataFrame, lines: Lines) -> pl.DataFrame:

@@ -163,3 +163,18 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, ending):
     assert "File too large" in done.stdout
     assert path.read_bytes() == b"old"
     assert sorted(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "mark", "message"),
+    [
+        ("a.csv", ";", "separated by semicolons, but a file of this name by commas.*with commas"),
+        ("a.csv", "\t", "separated by tabs, but a file of this name by commas.*call it .tsv"),
+        ("a.tsv", ",", "separated by commas, but a file of this name by tabs.*call it .csv"),
+    ],
+)
+def test_a_file_separated_by_something_else_than_its_name_says(tmp_path, name, mark, message):
+    path = tmp_path / name
+    path.write_text("\n".join(mark.join(row) for row in (["Metadata_Well", "Cells_A_B"], ["A01", "1"])) + "\n")
+    with pytest.raises(DataError, match=message):
+        read_profiles(path)
