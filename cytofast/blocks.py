@@ -80,9 +80,15 @@ def predicate(reference: str | pl.Expr) -> pl.Expr:
     Raises
     ------
     RecipeError
-        The text is not a SQL expression.
+        The text is not a SQL expression, or the expression takes columns by a pattern, not by name.
     """
     if isinstance(reference, pl.Expr):
+        if reference.meta.has_multiple_outputs():
+            raise RecipeError(
+                f"the reference {str(reference)!r} takes columns by a pattern or several at once. Hint: it must say of "
+                "each row whether it is in the reference; name the columns: "
+                "pl.col('Metadata_control_type') == 'negcon'."
+            )
         return reference
     try:
         return pl.sql_expr(reference)
@@ -131,9 +137,17 @@ def group_rows(metadata: pl.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.in
     starts = np.flatnonzero(np.diff(runs, prepend=-1))
     first = table[starts]
     keys = first.unique(maintain_order=True).sort(by, nulls_last=True, maintain_order=True)
-    numbered = keys.with_row_index("group code")
-    of_run = first.join(numbered, on=list(by), how="left", nulls_equal=True, maintain_order="left")["group code"]
+    code = unused_name("group code", by)
+    numbered = keys.with_row_index(code)
+    of_run = first.join(numbered, on=list(by), how="left", nulls_equal=True, maintain_order="left")[code]
     return of_run.to_numpy().astype(np.int64)[runs], keys
+
+
+def unused_name(name: str, taken: Sequence[str]) -> str:
+    """A column name that is not taken: ``name``, or ``name`` and underscores."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def to_matrix(frame: pl.DataFrame, features: Sequence[str]) -> FloatMatrix:
@@ -226,6 +240,20 @@ def row_chunks(profiles: pl.DataFrame | pl.LazyFrame, copies: int = _COPIES) -> 
 def _chunk_rows(schema: pl.Schema, copies: int) -> int:
     width = sum(4 if dtype in (pl.Float32, pl.Int32) else 8 for dtype in schema.dtypes())
     return max(256, resources.current().working_bytes // (copies * max(width, 1)))
+
+
+def require_polars(profiles: object, where: str) -> None:
+    """Raise a :class:`SchemaError` unless this is a frame of Polars."""
+    if isinstance(profiles, pl.DataFrame | pl.LazyFrame):
+        return
+    kind = type(profiles)
+    hint = (
+        "convert it with polars.from_pandas" if kind.__module__.split(".", 1)[0] == "pandas" else "give a Polars frame"
+    )
+    raise SchemaError(
+        f"{where}: profiles are a polars DataFrame or LazyFrame, not a {kind.__module__.split('.', 1)[0]} "
+        f"{kind.__name__}. Hint: {hint}; files are read with cytofast.read_profiles."
+    )
 
 
 def require_rows(profiles: pl.DataFrame | pl.LazyFrame, where: str) -> None:

@@ -58,17 +58,23 @@ def infer_features(schema: pl.Schema) -> list[str]:
     return [name for name, dtype in schema.items() if dtype.is_numeric() and _FEATURE_NAME.fullmatch(name)]
 
 
-def resolve_features(schema: pl.Schema, features: Features, where: str = "the table") -> list[str]:
+def resolve_features(
+    schema: pl.Schema, features: Features, where: str = "the table", by: Sequence[str] = ()
+) -> list[str]:
     """Turn the ``features=`` of a step into column names, or say why that cannot be done.
+
+    A column that makes the groups (``by``) is never inferred as a feature.
 
     Raises
     ------
+    RecipeError
+        No feature is named, one is named twice, or one makes the groups.
     SchemaError
         No feature is found, a named column is absent, or a feature column is not numeric.
     """
     names = schema.names()
     if features is None:
-        found = infer_features(schema)
+        found = [name for name in infer_features(schema) if name not in by]
         if not found:
             text = [n for n in names if _FEATURE_NAME.fullmatch(n) and not schema[n].is_numeric()]
             other = [n for n in names if schema[n].is_numeric() and not is_metadata(n) and n not in _KEY_NAMES]
@@ -84,11 +90,16 @@ def resolve_features(schema: pl.Schema, features: Features, where: str = "the ta
             )
         return found
     if isinstance(features, str):
-        found = [name for name in names if name.startswith(features)]
+        found = [name for name in names if name.startswith(features) and name not in by]
         if not found:
             raise SchemaError(f"{where}: no column starts with {features!r}. Hint: the columns are {listed(names, 8)}.")
     else:
         found = list(features)
+        if not found:
+            raise RecipeError(f"{where}: features= names no column. Hint: leave it out to infer CellProfiler features.")
+        both = [name for name in by if name in found]
+        if both:
+            raise RecipeError(f"{where}: {listed(both)} cannot make the groups (by=) and be a feature (features=).")
         missing = [name for name in found if name not in schema]
         if missing:
             raise SchemaError.missing_columns(missing, names, where)
@@ -111,7 +122,11 @@ def as_columns(by: str | Sequence[str] | None) -> list[str]:
     """
     if by is None:
         return []
-    return [by] if isinstance(by, str) else list(by)
+    columns = [by] if isinstance(by, str) else list(by)
+    if len(set(columns)) < len(columns):
+        repeated = [name for name in dict.fromkeys(columns) if columns.count(name) > 1]
+        raise RecipeError(f"columns {listed(repeated)} are named more than once in {listed(columns)}")
+    return columns
 
 
 def require_columns(schema: pl.Schema, columns: Iterable[str], where: str) -> None:
@@ -229,7 +244,7 @@ def _parse_one(name: str, vocabulary: set[str]) -> tuple[str | None, str | None,
     return compartment, group, measure, [], tokens
 
 
-def parse_features(names: Iterable[str]) -> pl.DataFrame:
+def parse_features(names: Iterable[str] | str) -> pl.DataFrame:
     """Take CellProfiler feature names apart: ``Compartment_Group_Measure[_Channel[_Channel]][_parameters]``.
 
     A channel's name may hold underscores itself; such names are learned from the intensity features among ``names``,
@@ -238,7 +253,7 @@ def parse_features(names: Iterable[str]) -> pl.DataFrame:
     Parameters
     ----------
     names
-        Feature names; a name outside the grammar gets nulls, never an error.
+        Feature names, or a single one; a name outside the grammar gets nulls, never an error.
 
     Returns
     -------
@@ -251,7 +266,10 @@ def parse_features(names: Iterable[str]) -> pl.DataFrame:
     >>> table["group"].to_list(), table["channels"].to_list(), table["parameters"].to_list()
     (['Texture', 'Correlation', None], [['Mito'], ['ER', 'RNA'], []], [['10', '03', '256'], [], []])
     """
-    every = list(names)
+    every = [names] if isinstance(names, str) else list(names)
+    wrong = [name for name in every if not isinstance(name, str)]
+    if wrong:
+        raise SchemaError(f"names of features are text, not {listed(wrong)}")
     vocabulary: set[str] = set()
     for name in every:
         match = re.fullmatch(r"[A-Z][A-Za-z0-9]*_Intensity_[A-Za-z0-9]+_(.+)", name)

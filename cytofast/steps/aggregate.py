@@ -5,14 +5,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import Block, Profiles, column_blocks, float_type, group_rows, require_rows, to_block, to_frame
+from cytofast.blocks import (
+    Block,
+    Profiles,
+    column_blocks,
+    float_type,
+    group_rows,
+    require_polars,
+    require_rows,
+    to_block,
+    to_frame,
+)
 from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians
@@ -66,10 +76,14 @@ class Aggregate(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
-        if self.statistic not in get_args(Statistic):
-            raise RecipeError.unknown("statistic", str(self.statistic), get_args(Statistic))
+        super().__post_init__()
         if not as_columns(self.by):
             raise RecipeError("Aggregate: by= needs at least one column")
+        if OBJECT_COUNT in as_columns(self.by):
+            raise RecipeError(
+                f"Aggregate: by= cannot name {OBJECT_COUNT!r}, because the rows of a group are counted in a column of "
+                "this name. Hint: rename yours."
+            )
 
     @property
     def scope(self) -> Scope:
@@ -79,6 +93,11 @@ class Aggregate(Step):
     def columns(self) -> list[str]:
         """The ``by`` columns."""
         return as_columns(self.by)
+
+    def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
+        """Nothing is learned: an empty table."""
+        require_polars(profiles, "Aggregate")
+        return pl.DataFrame()
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:  # noqa: ARG002  (an aggregate learns nothing)
         """Aggregate, a block of features at a time inside the memory budget.
@@ -90,10 +109,11 @@ class Aggregate(Step):
         SchemaError
             A column is missing or not numeric.
         """
+        require_polars(profiles, "Aggregate")
         schema: pl.Schema = profiles.collect_schema()
         by: list[str] = as_columns(self.by)
         require_columns(schema, by, "Aggregate: by")
-        features: list[str] = resolve_features(schema, self.features, "Aggregate")
+        features: list[str] = resolve_features(schema, self.features, "Aggregate", by)
         require_rows(profiles, "Aggregate")
         chosen: set[str] = {*features, *by}
         others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]

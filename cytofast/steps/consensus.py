@@ -83,6 +83,7 @@ class Consensus(Step):
     missing: Missing = "zero"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not as_columns(self.by):
             raise RecipeError("Consensus: by= needs at least one column")
         for value, known, what in (

@@ -51,6 +51,7 @@ class RegressCellCount(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.min_unique < 0:
             raise RecipeError(f"RegressCellCount: min_unique must not be negative, but is {self.min_unique}")
 

@@ -62,6 +62,7 @@ class Harmonize(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not as_columns(self.batch) or not as_columns(self.keys):
             raise RecipeError("Harmonize: batch= and keys= need at least one column each")
         if self.max_iterations < 1 or (self.clusters is not None and self.clusters < 2):

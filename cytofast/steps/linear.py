@@ -46,6 +46,7 @@ class LinearStep(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.reference is not None:
             predicate(self.reference)
 

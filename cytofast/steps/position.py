@@ -70,6 +70,7 @@ class CentreWells(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.statistic not in get_args(Statistic):
             raise RecipeError.unknown("statistic", str(self.statistic), get_args(Statistic))
         if not as_columns(self.by):
@@ -198,6 +199,7 @@ class MedianPolish(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not as_columns(self.by):
             raise RecipeError("MedianPolish: by= needs at least one column")
         if self.max_iterations < 1 or not self.tolerance >= 0:

@@ -180,6 +180,7 @@ class FeatureSelect(Step):
     steps: Sequence[Selection] = field(default=())
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         made = tuple(_as_selection(step, number) for number, step in enumerate(self.steps, start=1))
         if not made:
             raise RecipeError("FeatureSelect: steps= needs at least one rule, for example DropMissing()")

@@ -78,6 +78,7 @@ class Selection(Step):
     in_groups: InGroups = "every"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.in_groups not in get_args(InGroups):
             raise RecipeError.unknown("in_groups", str(self.in_groups), get_args(InGroups))
         if self.reference is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from math import isnan
+from numbers import Integral, Real
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import polars as pl
 
-from cytofast.blocks import Profiles
+from cytofast.blocks import Profiles, require_polars
 from cytofast.errors import RecipeError
 
 
@@ -54,6 +57,23 @@ class Step:
         if cls.name:
             _registry[cls.name] = cls
 
+    def __post_init__(self) -> None:
+        """Check every field against its annotation, and keep lists as tuples, so that steps without frames can be hashed.
+
+        Raises
+        ------
+        RecipeError
+            A value is of the wrong type, or is not a number (NaN).
+        """
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            hint = hints[field.name]
+            if not _accepts(value, hint):
+                raise _refusal(type(self).__name__, field.name, value, hint)
+            if _is_sequence(value):
+                object.__setattr__(self, field.name, tuple(value))
+
     @property
     def scope(self) -> Scope:
         """How much of the data the step must see at once."""
@@ -78,6 +98,7 @@ class Step:
 
     def __call__(self, profiles: Profiles) -> Profiles:
         """Fit and apply."""
+        require_polars(profiles, type(self).__name__)
         return self.apply(profiles, self.fit(profiles))
 
     def parameters(self) -> dict[str, Any]:
@@ -96,7 +117,7 @@ class Step:
         Raises
         ------
         RecipeError
-            A key is unknown or missing; the message gives the nearest known one.
+            A key is unknown or missing (the message gives the nearest known one), or its value is of the wrong type.
         """
         known = {field.name: field for field in fields(cls)}
         for key in parameters:
@@ -123,3 +144,70 @@ def step_class(name: str) -> type[Step]:
 def as_given(result: pl.DataFrame, profiles: Profiles) -> Profiles:
     """An eager result in the form of the input: lazy for lazy."""
     return result.lazy() if isinstance(profiles, pl.LazyFrame) else result
+
+
+# --- values against annotations --------------------------------------------------------------------------------------
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The types of a union, nested ones too."""
+    if get_origin(hint) in (Union, UnionType):
+        return [one for part in get_args(hint) for one in _alternatives(part)]
+    return [hint]
+
+
+def _is_sequence(value: object) -> bool:
+    """Whether something is a list of things (tuple, set, series, array), and no text, table, frame or expression."""
+    return isinstance(value, Iterable) and not isinstance(
+        value, str | bytes | Mapping | pl.DataFrame | pl.LazyFrame | pl.Expr
+    )
+
+
+def _accepts(value: object, hint: Any) -> bool:
+    return any(_fits(value, one) for one in _alternatives(hint))
+
+
+def _fits(value: object, hint: Any) -> bool:
+    if hint is None or hint is type(None):
+        return value is None
+    origin = get_origin(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if origin is Sequence:
+        # What is in a list of rules is checked by the step that makes them.
+        (item,) = get_args(hint)
+        return _is_sequence(value) and (item is not str or all(isinstance(one, str) for one in value))  # type: ignore[attr-defined]
+    if hint is bool:
+        return isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, Real) and not isinstance(value, bool) and not isnan(value)
+    return not isinstance(hint, type) or isinstance(value, hint)
+
+
+_PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "None"}
+
+
+def _refusal(step: str, key: str, value: object, hint: Any) -> RecipeError:
+    """Say what a value should have been; for a choice, the nearest one that there is."""
+    kinds = _alternatives(hint)
+    if isinstance(value, str):
+        choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        if choices:
+            return RecipeError(f"{step}: {RecipeError.unknown(key, value, choices)}")
+    wanted = []
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            wanted.append(f"one of {', '.join(map(repr, get_args(kind)))}")
+        elif get_origin(kind) is Sequence:
+            wanted.append("a list of text" if get_args(kind) == (str,) else "a list")
+        else:
+            wanted.append(_PLAIN.get(kind, kind.__name__))
+    package = type(value).__module__.split(".", 1)[0]
+    shown = f"a {package} {type(value).__name__}"
+    plain = isinstance(value, str | int | float | list | tuple | set | dict) and len(repr(value)) < 200
+    hint_text = " Hint: convert it with polars.from_pandas." if package == "pandas" else ""
+    return RecipeError(
+        f"{step}: {key}= must be {' or '.join(wanted)}, not {repr(value) if plain else shown}.{hint_text}"
+    )

@@ -67,6 +67,7 @@ class InverseNormal(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.ties not in get_args(Ties):
             raise RecipeError.unknown("ties", str(self.ties), get_args(Ties))
         if not 0 <= self.offset < 1:
@@ -208,6 +209,7 @@ class ClipOutliers(Step):
     features: Features = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.limit > 0:
             raise RecipeError(f"ClipOutliers: limit must be positive, not {self.limit}")
 

@@ -104,3 +104,23 @@ def test_text_in_a_feature_is_refused():
     cells = pl.DataFrame({"Metadata_Plate": ["P"], "Metadata_Well": ["A01"], "Cells_AreaShape_Area": ["many"]})
     with pytest.raises(SchemaError, match="'Cells_AreaShape_Area' are named like features but hold text"):
         Aggregate()(cells)
+
+
+def test_columns_that_clash_are_refused():
+    cells = table([("P1", "A01", 1.0, 1.0)])
+    for by, features, message in (
+        (("Metadata_Well", "Metadata_Well"), None, "'Metadata_Well' are named more than once"),
+        ("Metadata_Well", [], "names no column"),
+        (FEATURES[0], FEATURES, "cannot make the groups"),
+        ("Metadata_Object_Count", None, "cannot name 'Metadata_Object_Count'"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            Aggregate(by=by, features=features)(cells)
+
+
+def test_a_feature_may_make_the_groups():
+    cells = table([("P1", "A01", 1.0, 1.0), ("P1", "A01", 1.0, 3.0)])
+    found = Aggregate(by=FEATURES[0])(cells)
+    assert found.select(FEATURES).rows() == [(1.0, 2.0)]
+    for name in ("feature", "group code"):
+        assert Aggregate(by=name)(cells.rename({"Metadata_Well": name}))[name].to_list() == ["A01"]
