@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from math import inf
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -17,21 +18,18 @@ from cytofast.blocks import (
     Reference,
     column_blocks,
     float_type,
-    group_rows,
     predicate,
     predicate_columns,
     reference_mask,
+    require_polars,
     require_rows,
     to_block,
-    to_frame,
-    to_matrix,
 )
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grouped_quantiles
-from cytofast.kernels.scaling import centre_and_scale
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
-from cytofast.sharing import shared_columns
+from cytofast.steps.scaling_fit import MEASURED, as_matrices, require_fit_of, require_same_kinds, scaled_frame
 from cytofast.steps.step import Scope, Step
 
 ZeroScale = Literal["null", "one", "divide", "error"]
@@ -54,10 +52,15 @@ class _CentreAndScale(Step):
     zero_scale: ZeroScale = "null"
 
     def __post_init__(self) -> None:
-        if self.zero_scale not in get_args(ZeroScale):
-            raise RecipeError.unknown("zero_scale", str(self.zero_scale), get_args(ZeroScale))
+        super().__post_init__()
         if self.reference is not None:
             predicate(self.reference)
+        taken = [name for name in as_columns(self.by) if name in MEASURED]
+        if taken:
+            raise RecipeError(
+                f"{type(self).__name__}: by= cannot name {listed(taken)}, because the fit has columns of this name. "
+                "Hint: rename yours, for example Metadata_..."
+            )
 
     @property
     def scope(self) -> Scope:
@@ -80,7 +83,8 @@ class _CentreAndScale(Step):
         polars.DataFrame
             One row a group and feature: the ``by`` columns, ``feature``, ``centre``, ``spread`` (as measured), ``scale``
             (what :meth:`apply` divides by; null where the result is null), ``n_reference`` (values that are not missing),
-            ``status`` (``ok``, ``zero spread`` or ``no values``).
+            ``status``: ``ok``, ``zero spread``, ``undefined spread`` (infinite values, or too few for ``ddof``) or
+            ``no values``.
 
         Raises
         ------
@@ -90,10 +94,11 @@ class _CentreAndScale(Step):
             A column is missing or not numeric.
         """
         where = type(self).__name__
+        require_polars(profiles, where)
         schema = profiles.collect_schema()
         require_columns(schema, as_columns(self.by), f"{where}: by")
         require_columns(schema, predicate_columns(self.reference), f"{where}: reference {str(self.reference)!r}")
-        features = resolve_features(schema, self.features, where)
+        features = resolve_features(schema, self.features, where, as_columns(self.by))
         require_rows(profiles, where)
         parts = [self._fit_block(frame, block) for frame, block in column_blocks(profiles, self.columns(), features)]
         fit = self.merge(parts)
@@ -119,14 +124,17 @@ class _CentreAndScale(Step):
         schema = frame.schema
         resolution = np.array([_RESOLUTION_STEPS * _EPSILON[float_type(schema[name])] for name in features])
         with np.errstate(invalid="ignore"):
-            flat = ~(spread > resolution * np.abs(centre)) | ~np.isfinite(spread)
+            flat = ~(spread > resolution * np.abs(centre)) | ~np.isfinite(spread) | ~np.isfinite(centre)
         flat &= counts > 0
         scale = spread.copy()
         if self.zero_scale == "one":
             scale[flat] = 1.0
         elif self.zero_scale != "divide":
             scale[flat] = np.nan
-        status = np.where(counts == 0, "no values", np.where(flat, "zero spread", "ok"))
+        defined = np.isfinite(spread) & np.isfinite(centre)
+        status = np.where(
+            counts == 0, "no values", np.where(~defined, "undefined spread", np.where(flat, "zero spread", "ok"))
+        )
         n_groups, n_features = centre.shape
         keys = block.keys[np.repeat(np.arange(n_groups), n_features)].get_columns() if by else []
         return pl.DataFrame(
@@ -149,26 +157,34 @@ class _CentreAndScale(Step):
         Raises
         ------
         DataError
-            A group of the profiles is not in the fit.
+            A group of the profiles is not in the fit; or the fit has other groups than ``by`` makes, two rows for a group
+            and feature, or none.
+        SchemaError
+            A column is missing or not numeric, or a ``by`` column has another type than in the fit.
         """
         where, by = type(self).__name__, as_columns(self.by)
+        require_polars(profiles, where)
         schema = profiles.collect_schema()
+        require_fit_of(fit, by, where)
         names = fit["feature"].unique(maintain_order=True).to_list()
         resolve_features(schema, names, where)
         require_columns(schema, by, where)
+        require_same_kinds(schema, fit.schema, by, where)
         flat = fit.filter(fit["status"] != "ok")
         if flat.height and self.zero_scale != "divide":
             outcome = "are only centred" if self.zero_scale == "one" else "become null"
+            counts = flat["status"].value_counts().sort("status").rows()
+            kinds = ", ".join(f"{count:,} {status}" for status, count in counts)
             warnings.warn(
-                f"{where}: {flat.height:,} of {fit.height:,} features x groups have no spread in their reference and {outcome}: "
-                f"{_examples(flat, self.by)}. The fit lists them (column status).",
+                f"{where}: {flat.height:,} of {fit.height:,} features x groups have no spread in their reference ({kinds}) "
+                f"and {outcome}: {_examples(flat, self.by)}. The fit lists them (column status).",
                 ProfileWarning,
                 stacklevel=3,
             )
-        keys, centres, scales = _as_matrices(fit, by, names)
+        keys, centres, scales = as_matrices(fit, by, names, where)
 
         def scaled(frame: pl.DataFrame) -> pl.DataFrame:
-            return _apply_frame(frame, by, names, keys, centres, scales, where)
+            return scaled_frame(frame, by, names, keys, centres, scales, where)
 
         if isinstance(profiles, pl.DataFrame):
             return scaled(profiles)
@@ -196,54 +212,6 @@ def _require_reference(
         raise DataError(
             f"{where}: {lacking.height} of {every.height} groups {'/'.join(by)} have no reference row: {groups}. {hint}"
         )
-
-
-def _as_matrices(fit: pl.DataFrame, by: list[str], names: list[str]) -> tuple[pl.DataFrame, Doubles, Doubles]:
-    codes, keys = group_rows(fit, by)
-    position = {name: index for index, name in enumerate(names)}
-    column = fit["feature"].replace_strict(position, return_dtype=pl.Int64).to_numpy()
-    shape = (keys.height if by else 1, len(names))
-    centres, scales = np.full(shape, np.nan), np.full(shape, np.nan)
-    centres[codes, column] = fit["centre"].fill_null(np.nan).to_numpy()
-    scales[codes, column] = fit["scale"].fill_null(np.nan).to_numpy()
-    return keys, centres, scales
-
-
-def _apply_frame(
-    frame: pl.DataFrame,
-    by: list[str],
-    names: list[str],
-    keys: pl.DataFrame,
-    centres: Doubles,
-    scales: Doubles,
-    where: str,
-) -> pl.DataFrame:
-    if by:
-        codes, present = group_rows(frame, by)
-        found = present.join(
-            keys.with_row_index("fit row"), on=by, how="left", nulls_equal=True, maintain_order="left"
-        )["fit row"]
-        if found.null_count():
-            unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
-            raise DataError(
-                f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None."
-            )
-        codes = found.to_numpy().astype(np.int64)[codes]
-    else:
-        codes = np.zeros(frame.height, dtype=np.int64)
-    schema = frame.schema
-    of_type: dict[pl.DataType, list[int]] = {}
-    for index, name in enumerate(names):
-        of_type.setdefault(float_type(schema[name]), []).append(index)
-    for dtype, positions in of_type.items():
-        chosen = [names[i] for i in positions]
-        shared = shared_columns(frame, chosen)
-        columns = to_matrix(frame, chosen).T if shared is None else shared
-        out = np.empty(columns.shape, dtype=np.float32 if dtype == pl.Float32 else np.float64)
-        threads = resources.current().threads
-        centre_and_scale(columns, codes, centres[:, positions], scales[:, positions], out, threads)
-        frame = frame.with_columns(to_frame(out.T, dict.fromkeys(chosen, dtype)))
-    return frame
 
 
 @dataclass(frozen=True)
@@ -284,6 +252,13 @@ class RobustMAD(_CentreAndScale):
     scale: float = 1.4826
     epsilon: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.scale < inf:
+            raise RecipeError(f"RobustMAD: scale must be a positive number, not {self.scale}")
+        if not 0 <= self.epsilon < inf:
+            raise RecipeError(f"RobustMAD: epsilon must be 0 or a positive number, not {self.epsilon}")
+
     def _measure(self, columns: NDArray[np.floating], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
         threads = resources.current().threads
         medians = grouped_medians(columns, bounds, threads)
@@ -313,6 +288,11 @@ class Standardize(_CentreAndScale):
     name: ClassVar[str] = "standardize"
 
     ddof: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ddof < 0:
+            raise RecipeError(f"Standardize: ddof must be 0 or more, not {self.ddof}")
 
     def _measure(self, columns: NDArray[np.floating], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
         counts, means, squares = grouped_moments(columns, bounds)

@@ -188,3 +188,74 @@ def test_null_is_a_group_like_any_other():
 def test_a_single_feature_is_enough():
     table = wells().select("Metadata_Plate", AREA)
     assert RobustMAD()(table)[AREA].equals(RobustMAD()(wells())[AREA])
+
+
+def test_a_fit_with_other_groups_is_refused():
+    fit = RobustMAD().fit(wells())
+    with pytest.raises(DataError, match="made with by='Metadata_Plate' and is applied with by=None"):
+        RobustMAD(by=None).apply(wells(), fit)
+    with pytest.raises(DataError, match="made with by=None and is applied with by='Metadata_Plate'"):
+        RobustMAD().apply(wells(), RobustMAD(by=None).fit(wells()))
+
+
+def test_a_fit_must_have_one_row_for_each_group_and_feature():
+    fit = RobustMAD().fit(wells())
+    with pytest.raises(DataError, match=r"the fit has 2 rows for 'P0/Cells_AreaShape_Area' instead of one \(1 groups"):
+        RobustMAD().apply(wells(), pl.concat([fit, fit.head(1)]))
+    with pytest.raises(DataError, match=r"the fit has 0 rows for 'P0/Cells_AreaShape_Area'.*1 are missing"):
+        RobustMAD().apply(wells(), fit.slice(1))
+    with pytest.raises(DataError, match="the fit has no rows"):
+        RobustMAD().apply(wells(), fit.clear())
+    with pytest.raises(SchemaError, match="the fit: no column 'scale'"):
+        RobustMAD().apply(wells(), fit.drop("scale"))
+    whole = RobustMAD(by=None).fit(wells())
+    with pytest.raises(DataError, match="2 rows for 'Cells_AreaShape_Area'"):
+        RobustMAD(by=None).apply(wells(), pl.concat([whole, whole]))
+
+
+def test_an_infinite_value_in_the_reference_has_a_status_of_its_own():
+    table = wells().with_columns(pl.when(pl.int_range(pl.len()) == 1).then(np.inf).otherwise(pl.col(AREA)).alias(AREA))
+    fit = Standardize().fit(table)
+    assert fit["status"].to_list() == ["undefined spread", "ok", "ok", "ok"]
+    with pytest.warns(
+        ProfileWarning, match=r"have no spread in their reference \(1 undefined spread\) and become null"
+    ):
+        assert Standardize().apply(table, fit)[AREA].null_count() == 12
+    assert Standardize(by="Metadata_Well", ddof=1).fit(wells(plates=1))["status"].unique().to_list() == [
+        "undefined spread"
+    ]
+
+
+def test_plates_of_another_type_are_not_compared():
+    numbered = wells().with_columns(pl.col("Metadata_Plate").str.slice(1).cast(pl.Int64))
+    fit = RobustMAD().fit(numbered)
+    with pytest.raises(SchemaError, match="'Metadata_Plate' holds String in the profiles and Int64 in the fit"):
+        RobustMAD().apply(wells(), fit)
+    narrow = numbered.with_columns(pl.col("Metadata_Plate").cast(pl.UInt8))
+    assert RobustMAD().apply(narrow, fit)[AREA].equals(RobustMAD()(wells())[AREA])
+    with pytest.raises(DataError, match="the fit has no Metadata_Plate '-1'"):
+        RobustMAD().apply(numbered.with_columns(-pl.col("Metadata_Plate")), RobustMAD().fit(narrow))
+    categories = wells().with_columns(pl.col("Metadata_Plate").cast(pl.Categorical))
+    assert RobustMAD().apply(categories, RobustMAD().fit(wells()))[AREA].equals(RobustMAD()(wells())[AREA])
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (lambda: RobustMAD(by=("Metadata_Plate", "Metadata_Plate")), "'Metadata_Plate' are named more than once"),
+        (lambda: RobustMAD(features=[]), "names no column"),
+        (lambda: RobustMAD(by="feature"), "cannot name 'feature'"),
+        (lambda: RobustMAD(by=AREA, features=[AREA]), "cannot make the groups"),
+    ],
+)
+def test_columns_that_clash_are_refused(step, message):
+    with pytest.raises(RecipeError, match=message):
+        step()(wells())
+
+
+def test_groups_may_be_called_anything():
+    for name in ("group code", "fit row", "Cells_Number_Group"):
+        table = wells().rename({"Metadata_Plate": name})
+        found = RobustMAD(by=name)(table)
+        assert found[name].equals(table[name])
+        assert found[AREA].equals(RobustMAD()(wells())[AREA])
