@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import polars as pl
 
-from cytofast.blocks import Profiles, require_unique
+from cytofast.blocks import Profiles, require_polars, require_unique
 from cytofast.errors import ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.metadata_tables import name_plates_and_wells, prefixed, read_metadata_table
 from cytofast.schema import PLATE, WELL, as_columns, normalize_wells, require_columns
@@ -23,7 +23,8 @@ class Annotate(Step):
     """Join a platemap, or any other metadata, to profiles; every profile stays, in its order.
 
     Null keys match null keys. (JUMP-Target-1 leaves the sample of its 64 DMSO wells empty and calls it ``NA`` in the metadata:
-    a join that drops nulls finds no negative control at all.) Well names are compared as ``A01`` whatever they look like.
+    a join that drops nulls finds no negative control at all.) Well names are compared as ``A01`` whatever they look like;
+    other keys as they are: the plates ``"001"`` and ``1`` are two plates, 1 and 1.0 are one.
     What finds no partner, on either side, is counted and listed by :meth:`fit` and in a warning; pycytominer drops such wells.
 
     Parameters
@@ -47,9 +48,14 @@ class Annotate(Step):
 
     name: ClassVar[str] = "annotate"
 
-    platemap: pl.DataFrame | str | Path | None = None
+    platemap: pl.DataFrame | pl.LazyFrame | str | Path | None = None
     on: str | Sequence[str] | None = None
     suffix: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.platemap, pl.LazyFrame):
+            object.__setattr__(self, "platemap", self.platemap.collect())
 
     @property
     def scope(self) -> Scope:
@@ -66,7 +72,7 @@ class Annotate(Step):
         table = (
             prefixed(self.platemap)
             if isinstance(self.platemap, pl.DataFrame)
-            else read_metadata_table(Path(self.platemap))
+            else read_metadata_table(Path(cast("str | Path", self.platemap)))
         )
         if self.on is None:
             table = name_plates_and_wells(table, self._where)
@@ -98,10 +104,15 @@ class Annotate(Step):
         ``status`` is ``matched``, ``only in profiles`` or ``only in annotation``.
         """
         keys = self._keys(self.table)
-        require_columns(profiles.collect_schema(), keys, "Annotate: profiles")
+        require_polars(profiles, "Annotate")
+        schema = profiles.collect_schema()
+        require_columns(schema, keys, "Annotate: profiles")
         counted = profiles.lazy().select(keys).group_by(keys).len("profiles").collect()
-        theirs = self.table.select(keys).with_columns(pl.lit(value=True).alias("annotated"))
-        joined = _comparable(counted, keys, theirs).join(theirs, on=keys, how="full", nulls_equal=True, coalesce=True)
+        mine = _comparable(counted, keys, self.table)
+        if WELL in keys:
+            mine = mine.group_by(keys).agg(pl.col("profiles").sum())
+        theirs = self._with_keys_as_in(schema).select(keys).with_columns(pl.lit(value=True).alias("annotated"))
+        joined = mine.join(theirs, on=keys, how="full", nulls_equal=True, coalesce=True)
         status = (
             pl.when(pl.col("profiles").is_null())
             .then(pl.lit("only in annotation"))
@@ -119,19 +130,21 @@ class Annotate(Step):
         DataError
             The annotation has two rows for one key.
         SchemaError
-            A key column is missing, or a column exists on both sides with different content and there is no suffix.
+            A key column is missing or of a type that cannot be compared, or a column exists on both sides with different
+            content and there is no suffix.
         """
+        require_polars(profiles, "Annotate")
         self._report(fit)
         keys: list[str] = self._keys(self.table)
         added = [name for name in self.table.columns if name not in keys]
         schema: pl.Schema = profiles.collect_schema()
+        require_columns(schema, keys, "Annotate: profiles")
         clashes = [name for name in added if name in schema]
         lazy = profiles.lazy()
-        table: pl.DataFrame = self.table
+        table: pl.DataFrame = self._with_keys_as_in(schema)
         if clashes:
-            table = self._without_clashes(lazy, keys, clashes)
-        theirs = table.schema
-        written = [_key(name, schema[name], theirs[name]).alias(name) for name in keys]
+            table = self._without_clashes(table, lazy, keys, clashes)
+        written = _written_keys(lazy, keys, self.table.schema, "Annotate: profiles")
         options: dict[str, Any] = {"on": keys, "how": "left", "nulls_equal": True, "maintain_order": "left"}
         if isinstance(profiles, pl.DataFrame):
             # Only the keys are joined: a join of the whole frame would copy thousands of features.
@@ -147,11 +160,20 @@ class Annotate(Step):
         result = joined.select(ordered)
         return result if isinstance(profiles, pl.LazyFrame) else result.collect()
 
-    def _without_clashes(self, profiles: pl.LazyFrame, keys: list[str], clashes: list[str]) -> pl.DataFrame:
+    def _with_keys_as_in(self, schema: pl.Schema) -> pl.DataFrame:
+        """The annotation, its keys written as they are compared with profiles of this schema."""
+        keys = self._keys(self.table)
+        written = self.table.with_columns(_written_keys(self.table.lazy(), keys, schema, self._where))
+        require_unique(written, keys, self._where)
+        return written
+
+    def _without_clashes(
+        self, table: pl.DataFrame, profiles: pl.LazyFrame, keys: list[str], clashes: list[str]
+    ) -> pl.DataFrame:
         """Drop from the annotation what the profiles have already; rename or refuse what differs."""
         present = profiles.select([*keys, *clashes]).unique().collect()
         both = _comparable(present, keys, self.table).join(
-            self.table, on=keys, how="inner", nulls_equal=True, suffix=" theirs"
+            table, on=keys, how="inner", nulls_equal=True, suffix=" theirs"
         )
         different = [
             n for n in clashes if not both[n].cast(pl.String).eq_missing(both[f"{n} theirs"].cast(pl.String)).all()
@@ -161,7 +183,7 @@ class Annotate(Step):
                 f"{self._where} and the profiles both have {listed(different)}, with different content. "
                 "Hint: drop one of them, or give suffix= to keep both."
             )
-        table = self.table.drop(name for name in clashes if name not in different)
+        table = table.drop(name for name in clashes if name not in different)
         return table.rename({name: f"{name}{self.suffix}" for name in different})
 
     def _report(self, fit: pl.DataFrame) -> None:
@@ -176,12 +198,47 @@ class Annotate(Step):
             warnings.warn(f"{self._where}: {'; '.join(lines)}. Nothing was dropped.", ProfileWarning, stacklevel=4)
 
 
-def _key(name: str, mine: pl.DataType, theirs: pl.DataType) -> pl.Expr:
-    """A key of the profiles as the annotation writes it: wells as ``A01``, numbers as text where the annotation has text."""
-    if name == WELL:
-        return pl.col(name).cast(pl.String).map_batches(normalize_wells, return_dtype=pl.String)
-    return pl.col(name) if mine == theirs else pl.col(name).cast(theirs)
-
-
 def _comparable(frame: pl.DataFrame, keys: list[str], table: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(_key(name, frame.schema[name], table.schema[name]) for name in keys)
+    """A frame with its keys written as they are compared."""
+    return frame.with_columns(_written_keys(frame.lazy(), keys, table.schema, "Annotate: profiles"))
+
+
+def _written_keys(frame: pl.LazyFrame, keys: list[str], other: pl.Schema, where: str) -> list[pl.Expr]:
+    """Keys as they are compared with those of another table: wells as ``A01``, other types than there as text.
+
+    Nothing is made to fit: ``"001"`` is not 1, 1.5 is not 1; only a whole number is the same whether it is an integer
+    or a float.
+    """
+    schema = frame.collect_schema()
+    written = []
+    for name in keys:
+        mine, theirs = schema[name], other[name]
+        if name == WELL:
+            # Outside the query, so that an error comes as it was raised.
+            raw = frame.select(pl.col(name).cast(pl.String)).unique().collect()[name].sort()
+            known = normalize_wells(raw)
+            key = pl.col(name).cast(pl.String).replace_strict(raw, known, default=None, return_dtype=pl.String)
+        elif mine == theirs and mine not in (pl.Enum, pl.Categorical):
+            key = pl.col(name)
+        elif _is_written(mine) and _is_written(theirs):
+            key = _as_text(name, mine)
+        else:
+            raise SchemaError(
+                f"{where}: column {name!r} holds {mine} and {theirs} on the other side, which cannot be compared. "
+                "Hint: cast one of them."
+            )
+        written.append(key.alias(name))
+    return written
+
+
+def _is_written(dtype: pl.DataType) -> bool:
+    """Whether values of a type are names or numbers, which compare as text."""
+    return dtype in (pl.String, pl.Enum, pl.Categorical, pl.Null) or dtype.is_integer() or dtype.is_float()
+
+
+def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    text = pl.col(name).cast(pl.String)
+    if not dtype.is_float():
+        return text
+    whole = pl.col(name).cast(pl.Int128, strict=False)
+    return pl.when(pl.col(name) == pl.col(name).floor()).then(pl.coalesce(whole.cast(pl.String), text)).otherwise(text)

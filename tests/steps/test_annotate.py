@@ -111,3 +111,73 @@ def test_no_row_is_ever_lost_or_doubled(names):
     found = step.apply(wells, step.fit(wells).filter(pl.lit(value=False)))
     assert found["Cells_AreaShape_Area"].to_list() == wells["Cells_AreaShape_Area"].to_list()
     assert found["Metadata_compound"].to_list() == [{"A01": "x", None: "y"}.get(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "matches"),
+    [
+        (pl.Series([1.0, 1.5, 2.0]), pl.Series([1, 2]), ["a", None, "b"]),
+        (pl.Series(["001", "01", "1"]), pl.Series([1, 2]), [None, None, "a"]),
+        (pl.Series([1.0, 2.0, 1086293911.0]), pl.Series(["1", "1086293911"]), ["a", None, "b"]),
+        (pl.Series(["1", "2", "3"]), pl.Series([1.0, 3.0]), ["a", None, "b"]),
+        (pl.Series(["BR0012", "1", None]), pl.Series([1, None], dtype=pl.Int64), [None, "a", "b"]),
+        (pl.Series([300, 1, 44]), pl.Series([44, 1], dtype=pl.Int8), [None, "b", "a"]),
+        (pl.Series([1e30, float("nan"), float("inf")]), pl.Series(["NaN", "inf"]), [None, "a", "b"]),
+        (pl.Series(["x", "y", None], dtype=pl.Enum(["x", "y"])), pl.Series(["y", "z"]), [None, "a", None]),
+        (pl.Series(["x", "y", "z"]), pl.Series(["y", "z"], dtype=pl.Categorical), [None, "a", "b"]),
+        (
+            pl.Series(["x", "y", "y"], dtype=pl.Enum(["x", "y"])),
+            pl.Series(["y", "z"], dtype=pl.Enum(["y", "z"])),
+            [None, "a", "a"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.filterwarnings("ignore::cytofast.ProfileWarning")
+def test_keys_are_never_made_to_fit(mine, theirs, matches, lazy):
+    wells = WELLS.with_columns(mine.alias("Metadata_Plate"))
+    step = Annotate(pl.DataFrame({"Metadata_Plate": theirs, "x": ["a", "b"]}), on="Metadata_Plate")
+    found = step(wells.lazy()).collect() if lazy else step(wells)
+    assert found["Metadata_x"].to_list() == matches
+    assert found["Metadata_Plate"].equals(wells["Metadata_Plate"])
+    assert step.fit(wells).filter(pl.col("status") != "only in annotation")["profiles"].sum() == 3
+    assert step(found).equals(found)
+
+
+def test_types_that_cannot_be_compared_are_refused():
+    platemap = pl.DataFrame({"Metadata_Plate": [True], "x": ["a"]})
+    with pytest.raises(SchemaError, match="'Metadata_Plate' holds String and Boolean on the other side"):
+        Annotate(platemap, on="Metadata_Plate")(WELLS)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_wrong_well_is_named_without_the_query(lazy):
+    wells = WELLS.with_columns(pl.Series("Metadata_Well", ["A01", "Z99", "A02"]))
+    with pytest.raises(SchemaError) as caught:
+        Annotate(PLATEMAP)(wells.lazy() if lazy else wells)
+    assert str(caught.value) == (
+        "column 'Metadata_Well': 'Z99' not wells of a 1536-well plate. Hint: write A01 to AF48."
+    )
+
+
+def test_one_plate_written_in_two_ways_is_two_keys_or_a_duplicate():
+    platemap = pl.DataFrame({"Metadata_Plate": ["1", "01"], "x": ["a", "b"]})
+    wells = WELLS.with_columns(pl.Series("Metadata_Plate", [1, 1, 1]))
+    with pytest.warns(ProfileWarning, match="only in annotation"):
+        assert Annotate(platemap, on="Metadata_Plate")(wells)["Metadata_x"].to_list() == ["a"] * 3
+
+
+def test_lazy_platemaps_are_read():
+    assert Annotate(PLATEMAP.lazy())(WELLS).equals(Annotate(PLATEMAP)(WELLS))
+
+
+def test_wells_written_in_two_ways_are_counted_once():
+    wells = WELLS.with_columns(pl.Series("Metadata_Well", ["a1", "A01", "A2"]))
+    assert Annotate(PLATEMAP).fit(wells).rows() == [("A01", 2, "matched"), ("A02", 1, "matched")]
+
+
+@pytest.mark.filterwarnings("ignore::cytofast.ProfileWarning")
+def test_profiles_without_rows_or_wells_stay_as_they_are():
+    assert Annotate(PLATEMAP)(WELLS.clear()).height == 0
+    nowhere = WELLS.with_columns(pl.lit(None, dtype=pl.String).alias("Metadata_Well"))
+    assert Annotate(PLATEMAP)(nowhere)["Metadata_solvent"].to_list() == [None] * 3
