@@ -65,6 +65,13 @@ def pass_over(
     return Passed(fits, _chunks(partition, steps, fits, columns))
 
 
+def finish(frame: pl.DataFrame, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], first: int) -> Passed:
+    """Apply the steps from ``first`` on to a plate that the steps before have been applied to; their fits are known."""
+    fits = [fit for fit in known[:first] if fit is not None]
+    frame = _chain(frame, steps[first:], known[first:], fits)
+    return Passed(fits, iter([frame]))
+
+
 def extended(profiles: Profiles, columns: dict[str, pl.DataType]) -> Profiles:
     """Profiles with the columns of other plates besides, as nulls."""
     own = profiles.collect_schema()

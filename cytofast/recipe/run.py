@@ -14,7 +14,7 @@ import polars as pl
 
 from cytofast import resources
 from cytofast.errors import CytofastError, ProfileWarning, StoreError, listed
-from cytofast.recipe.passes import extended, pass_over
+from cytofast.recipe.passes import extended, finish, pass_over
 from cytofast.recipe.recipe import Recipe, fingerprint
 from cytofast.schema import BATCH, PLATE, WELL
 from cytofast.steps.annotate import Annotate
@@ -28,6 +28,8 @@ Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates of the level are finished (with fractions), and how many there are."""
 
 _SETTLED = {"ok", "matched"}
+_COPIES_HELD = 12
+"""So much more than all plates together must fit into memory before they are held there."""
 _OF_ONE_PLATE = {Scope.ROW, Scope.PLATE}
 
 
@@ -146,16 +148,14 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
             )
         }
     jobs = [_job(level, partition, shared) for partition in partitions]
-    known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in jobs]
-    columns: dict[str, pl.DataType] = {}
+    learned = _Learned([[None] * len(level.steps) for _ in jobs], {}, None)
     if level.across_plates() and any(job.present is None for job in jobs):
-        columns = _all_columns(partitions)
-        known = _learn_across(level, jobs, columns, progress)
+        learned = _learn_across(level, jobs, _all_columns(partitions), progress)
     rows = []
-    for number, (job, fits) in enumerate(zip(jobs, known, strict=True)):
+    for number, job in enumerate(jobs):
         what = f"{level.name} {job.partition.name}"
         progress(what, number, len(jobs))
-        rows.append(_run_plate(level, job, fits, columns, partial(_advance, progress, what, number, len(jobs))))
+        rows.append(_run_plate(level, job, learned, number, partial(_advance, progress, what, number, len(jobs))))
         progress(what, number + 1, len(jobs))
     return [*rows, *_without(level, {partition.name for partition in partitions})]
 
@@ -213,16 +213,30 @@ def _naming(name: PlateName, level: str) -> Iterator[None]:
         raise type(error)(f"plate {name}, level {level!r}: {error}") from error
 
 
-def _learn_across(
-    level: _Level, jobs: list[_Job], columns: dict[str, pl.DataType], progress: Progress
-) -> list[list[pl.DataFrame | None]]:
-    """For each plate, the fits up to the last step that needs all plates.
+@dataclass(frozen=True)
+class _Learned:
+    """What the plates of a level learned together."""
+
+    known: list[list[pl.DataFrame | None]]
+    """For each plate, the fits up to the last step that needs all plates."""
+    columns: dict[str, pl.DataType]
+    """The columns of all plates together."""
+    held: list[pl.DataFrame] | None
+    """The plates as those steps leave them, where all of them fit into memory: then they are read once."""
+
+
+def _learn_across(level: _Level, jobs: list[_Job], columns: dict[str, pl.DataType], progress: Progress) -> _Learned:
+    """Fits up to the last step that needs all plates, each from the profiles as the steps before it leave them.
 
     A step that looks at one plate learns from that plate alone, also here: two batches may use one barcode.
     """
     known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in jobs]
-    last = max(i for i, step in enumerate(level.steps) if step.scope not in _OF_ONE_PLATE)
+    last = _last_across(level)
     lazies = [extended(job.partition.lazy(), columns) for job in jobs]
+    whole = sum(job.partition.manifest.rows for job in jobs) * len(columns) * 4
+    hold = whole <= resources.current().working_bytes // _COPIES_HELD
+    if hold:
+        lazies = [lazy.collect().lazy() for lazy in lazies]
     for index, step in enumerate(level.steps[: last + 1]):
         progress(f"{level.name}: {step.name} over all plates", index, last + 1)
         together = None
@@ -236,26 +250,34 @@ def _learn_across(
                 fit = own.fit(lazies[number]) if together is None else together
                 known[number][index] = fit
                 lazies[number] = own.apply(lazies[number], fit)
-    return known
+    return _Learned(known, columns, [lazy.collect() for lazy in lazies] if hold else None)
+
+
+def _last_across(level: _Level) -> int:
+    return max(i for i, step in enumerate(level.steps) if step.scope not in _OF_ONE_PLATE)
 
 
 def _run_plate(
     level: _Level,
     job: _Job,
-    known: list[pl.DataFrame | None],
-    columns: dict[str, pl.DataType],
+    learned: _Learned,
+    number: int,
     advance: Callable[[int, int], None],
 ) -> dict[str, Any]:
     if job.present is not None:
         return _row(job.present.manifest, "unchanged", "")
     name = job.partition.name
     with _naming(name, level.name):
-        passed = pass_over(job.partition, job.steps, known, columns, advance)
+        known = learned.known[number]
+        if learned.held is None:
+            passed = pass_over(job.partition, job.steps, known, learned.columns, advance)
+        else:
+            passed = finish(learned.held[number], job.steps, known, _last_across(level) + 1)
         paths = [
-            level.store.write_fit(level.name, name, number, step.name, fit)
+            level.store.write_fit(level.name, name, place, step.name, fit)
             if step.scope in _OF_ONE_PLATE
-            else level.store.fit_path(level.name, None, number, step.name)
-            for number, (step, fit) in enumerate(zip(job.steps, passed.fits, strict=True), 1)
+            else level.store.fit_path(level.name, None, place, step.name)
+            for place, (step, fit) in enumerate(zip(job.steps, passed.fits, strict=True), 1)
             if fit.width
         ]
         manifest = _manifest(level, name, job.key, job.inputs, job.steps, paths)

@@ -269,3 +269,16 @@ def test_a_level_older_than_its_source_is_counted(tmp_path):
     assert [level["outdated"] for level in store.describe()["levels"].values()] == [0, 1, 0]
     cytofast.run(Recipe({"wells": [Aggregate(), Annotate()]}), store)
     assert [level["outdated"] for level in store.describe()["levels"].values()] == [0, 0, 1]
+
+
+def test_plates_held_in_memory_and_read_again_give_the_same(tmp_path, monkeypatch):
+    levels = {
+        "wells": [Aggregate()],
+        "profiles": [RobustMAD(zero_scale="one"), Standardize(by=None, zero_scale="one"), RobustMAD(zero_scale="one")],
+    }
+    held = toy.make_store(tmp_path / "held")
+    cytofast.run(Recipe(levels), held)
+    monkeypatch.setattr("cytofast.recipe.run._COPIES_HELD", 10**12)
+    again = toy.make_store(tmp_path / "again")
+    cytofast.run(Recipe(levels), again)
+    assert bytes_of(held.path) == bytes_of(again.path)
