@@ -11,6 +11,7 @@ import typer
 
 from cytofast import resources
 from cytofast.cli.render import written
+from cytofast.errors import RecipeError
 from cytofast.steps.step import Step
 
 In = Annotated[Path, typer.Argument(metavar="IN", help="Profiles: parquet, csv or csv.gz.")]
@@ -40,15 +41,45 @@ def names_of(text: str | None) -> list[str] | str | None:
     """What an option says of features: a prefix, or names with commas."""
     if text is None:
         return None
-    return [name.strip() for name in text.split(",")] if "," in text else text
+    return columns_of(text) if "," in text else text.strip()
+
+
+def columns_of(text: str) -> list[str]:
+    """Names with commas, and spaces around them or not."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise RecipeError(f"{text!r}: a name is missing. Hint: write names with one comma between them.")
+    return names
+
+
+def require_distinct(read: dict[str, Path | None], written: dict[str, Path | None]) -> None:
+    """Refuse to write over a file that the same command reads or writes."""
+    seen = {path.resolve(): what for what, path in read.items() if path is not None}
+    for what, path in written.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.resolve(), what)
+        if other != what:
+            raise RecipeError(
+                f"{path}: is both the {other} and the {what}, and would be overwritten. Hint: rename one."
+            )
 
 
 def apply_step(
-    step: Step, source: Path, target: Path, fit_path: Path | None, memory: str | None, threads: int | None
+    step: Step,
+    source: Path,
+    target: Path,
+    fit_path: Path | None,
+    memory: str | None,
+    threads: int | None,
+    platemap: Path | None = None,
 ) -> pl.DataFrame:
     """Fit a step to a file, apply it, write the result, and give back the fit."""
     from cytofast.ingest.profiles import read_profiles, write_profiles
 
+    require_distinct(
+        {"input": source, "platemap": platemap}, {"output": target, "table of what the step learned": fit_path}
+    )
     with resources.limits(memory, threads):
         profiles = read_profiles(source)
         fit = step.fit(profiles)
@@ -80,7 +111,7 @@ def aggregate(
     from cytofast.steps.aggregate import Aggregate
 
     step = Aggregate.from_parameters(
-        {"by": by.split(","), "statistic": statistic, "features": names_of(features)}, "aggregate"
+        {"by": columns_of(by), "statistic": statistic, "features": names_of(features)}, "aggregate"
     )
     apply_step(step, source, output, None, memory, threads)
 
@@ -106,7 +137,8 @@ def annotate(
     """
     from cytofast.steps.annotate import Annotate
 
-    apply_step(Annotate(platemap, on=on.split(",") if on else None, suffix=suffix), source, output, fit, None, None)
+    step = Annotate(platemap, on=columns_of(on) if on else None, suffix=suffix)
+    apply_step(step, source, output, fit, None, None, platemap)
 
 
 def normalize(
@@ -140,7 +172,7 @@ def normalize(
 
     given = {"scale": scale, "epsilon": epsilon, "ddof": ddof}
     parameters = {
-        "by": None if by.lower() == "none" else by.split(","),
+        "by": None if by.strip().lower() == "none" else columns_of(by),
         "reference": reference,
         "features": names_of(features),
         "zero_scale": zero_scale,

@@ -11,7 +11,17 @@ import typer
 
 from cytofast import resources
 from cytofast.cli.render import Format, out, say, show, written
-from cytofast.cli.step_commands import FeatureOption, FitOption, In, Memory, Out, Threads, apply_step, names_of
+from cytofast.cli.step_commands import (
+    FeatureOption,
+    FitOption,
+    In,
+    Memory,
+    Out,
+    Threads,
+    apply_step,
+    columns_of,
+    names_of,
+)
 from cytofast.errors import RecipeError
 
 USUAL_RULES = ("drop_low_frequency", "drop_correlated", "drop_missing", "drop_listed")
@@ -123,7 +133,7 @@ def correct(
     from cytofast.steps.step import step_class
 
     load_steps()
-    given = {"reference": reference, "by": by.split(",") if by else None}
+    given = {"reference": reference, "by": columns_of(by) if by else None}
     parameters = {**{key: value for key, value in given.items() if value is not None}, **_pairs(option or [])}
     apply_step(step_class(method).from_parameters(parameters, "correct"), source, output, fit, memory, threads)
 
@@ -145,7 +155,7 @@ def consensus(
     """
     from cytofast.steps.consensus import Consensus
 
-    parameters = {"by": by.split(","), "method": method.value, "features": names_of(features)}
+    parameters = {"by": columns_of(by), "method": method.value, "features": names_of(features)}
     apply_step(Consensus.from_parameters(parameters, "consensus"), source, output, None, memory, threads)
 
 

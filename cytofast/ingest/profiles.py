@@ -13,7 +13,7 @@ from typing import IO, cast
 
 import polars as pl
 
-from cytofast.blocks import row_chunks
+from cytofast.blocks import require_polars, row_chunks
 from cytofast.errors import DataError, RecipeError, SchemaError, StoreError, listed
 from cytofast.ingest.csv_text import Lines, check_lines, parse_header, read_bytes
 from cytofast.parquet import ProfileWriter
@@ -23,6 +23,7 @@ _SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t", ".txt
 _FEATURE = re.compile(r"(?!Metadata_|Image_)([A-Z][A-Za-z0-9]*)_.+", re.DOTALL)
 _COMPARTMENTS = {"Cells", "Cytoplasm", "Nuclei"}
 _BLOCK = 1 << 20
+_FLOAT_FORMAT = re.compile(r"%[-+ 0#]*[0-9]*(\.[0-9]+)?[eEfFgG]")
 
 
 def _separator(path: Path) -> str | None:
@@ -111,17 +112,26 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
     if not lines.data.strip():
         raise DataError(f"{path}: a header but no rows.")
     check_lines(lines, len(header.names), separator)
+    names = [name for name in (PLATE, WELL) if name in header.position]
+    table = _parse(data, separator, names, path)
+    # Whole numbers of more than 18 digits are names, as barcodes are; no other program reads integers so wide.
+    wide = [n for n, dtype in table.schema.items() if dtype == pl.Int128 and not _FEATURE.fullmatch(n)]
+    if wide:
+        table = _parse(data, separator, [*names, *wide], path)
+    return _with_numbers(table, lines)
+
+
+def _parse(data: bytes, separator: str, text: list[str], path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_csv(
+        return pl.read_csv(
             data,
             separator=separator,
             null_values=list(MISSING_TEXT),
             infer_schema_length=None,
-            schema_overrides={name: pl.String for name in (PLATE, WELL) if name in header.position},
+            schema_overrides=dict.fromkeys(text, pl.String),
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a readable table ({_first_line(error)}).") from error
-    return _with_numbers(table, lines)
 
 
 def _require_separator(header: bytes, separator: str, path: Path) -> None:
@@ -180,9 +190,12 @@ def write_profiles(profiles: pl.DataFrame | pl.LazyFrame, path: str | Path, *, f
     StoreError
         The file cannot be written; what was there before stays.
     RecipeError
-        The name's ending is not known.
+        The name's ending is not known, or ``float_format`` is not of the form ``"%.5g"``.
+    SchemaError
+        A column is of a type that the file cannot hold, or this is no frame of Polars.
     """
     file = Path(path)
+    require_polars(profiles, "write_profiles")
     separator = _separator(file)
     if file.is_dir():
         raise StoreError(f"{file}: a folder. Hint: give a file name.")
@@ -190,6 +203,12 @@ def write_profiles(profiles: pl.DataFrame | pl.LazyFrame, path: str | Path, *, f
         return _write_text(profiles, file, separator, float_format)
     if float_format is not None:
         raise RecipeError(f"{file}: Parquet holds numbers, not text; float_format={float_format!r} is for CSV")
+    wide = [n for n, dtype in profiles.collect_schema().items() if dtype in (pl.Int128, pl.UInt128, pl.Object)]
+    if wide:
+        raise SchemaError(
+            f"{file}: {listed(wide)} hold {profiles.collect_schema()[wide[0]]}, which Parquet cannot. "
+            "Hint: cast them, for example to text."
+        )
     with ProfileWriter(file) as writer:
         for frame in _frames(profiles):
             writer.write(frame)
@@ -207,9 +226,13 @@ def _frames(profiles: pl.DataFrame | pl.LazyFrame) -> Iterator[pl.DataFrame]:
 
 
 def _write_text(profiles: pl.DataFrame | pl.LazyFrame, path: Path, separator: str, float_format: str | None) -> int:
-    nested = [name for name, dtype in profiles.collect_schema().items() if dtype.is_nested()]
-    if nested:
-        raise SchemaError(f"{path}: {listed(nested)} hold lists, which CSV cannot. Hint: write Parquet.")
+    if float_format is not None and not _FLOAT_FORMAT.fullmatch(float_format):
+        raise RecipeError(f"float_format={float_format!r} is no format of numbers; write for example '%.5g' or '%.3f'")
+    schema = profiles.collect_schema()
+    other = [n for n, d in schema.items() if d.is_nested() or d in (pl.Duration, pl.Binary, pl.Object)]
+    if other:
+        what = "lists" if schema[other[0]].is_nested() else schema[other[0]]
+        raise SchemaError(f"{path}: {listed(other)} hold {what}, which CSV cannot. Hint: write Parquet, or cast them.")
     temporary = path.with_name(f".{path.name}.tmp")
     rows = 0
     try:
