@@ -43,7 +43,7 @@ def machine_memory() -> int:
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file():
         text = limit.read_text().strip()
-        if text.isdigit():
+        if text.isdecimal():
             return min(physical, int(text))
     return physical
 
@@ -82,7 +82,7 @@ def _from_environment() -> Resources:
     scratch = os.environ.get("CYTOFAST_SCRATCH")
     return Resources(
         memory=_checked(parse_bytes(memory)) if memory else _default_memory(),
-        threads=int(threads) if threads else _available_threads(),
+        threads=_thread_count(threads, "CYTOFAST_THREADS") if threads else _available_threads(),
         scratch=Path(scratch) if scratch else None,
     )
 
@@ -100,6 +100,14 @@ def _checked(memory: int) -> int:
             f"{SMALLEST_BUDGET // 2**20} MiB. Give at least 256MiB."
         )
     return memory
+
+
+def _thread_count(threads: str | int, where: str) -> int:
+    """A number of threads, or say what is wrong with it."""
+    text = str(threads).strip()
+    if isinstance(threads, bool) or not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise RecipeError(f"{where} must be a whole number, at least 1, not {threads!r}")
+    return int(text)
 
 
 _current: ContextVar[Resources | None] = ContextVar("cytofast_resources", default=None)
@@ -122,9 +130,7 @@ def limits(memory: str | int | None = None, threads: int | None = None) -> Itera
     if memory is not None:
         chosen = replace(chosen, memory=_checked(parse_bytes(memory)))
     if threads is not None:
-        if threads < 1:
-            raise RecipeError(f"threads must be at least 1, not {threads}")
-        chosen = replace(chosen, threads=threads)
+        chosen = replace(chosen, threads=_thread_count(threads, "threads"))
     token = _current.set(chosen)
     try:
         yield chosen
