@@ -68,7 +68,7 @@ def resolve_features(
     Raises
     ------
     RecipeError
-        No feature is named, one is named twice, or one makes the groups.
+        A feature is named twice, or makes the groups.
     SchemaError
         No feature is found, a named column is absent, or a feature column is not numeric.
     """
@@ -95,8 +95,6 @@ def resolve_features(
             raise SchemaError(f"{where}: no column starts with {features!r}. Hint: the columns are {listed(names, 8)}.")
     else:
         found = list(features)
-        if not found:
-            raise RecipeError(f"{where}: features= names no column. Hint: leave it out to infer CellProfiler features.")
         both = [name for name in by if name in found]
         if both:
             raise RecipeError(f"{where}: {listed(both)} cannot make the groups (by=) and be a feature (features=).")

@@ -47,6 +47,7 @@ class Annotate(Step):
     """
 
     name: ClassVar[str] = "annotate"
+    version: ClassVar[int] = 2
 
     platemap: pl.DataFrame | pl.LazyFrame | str | Path | None = None
     on: str | Sequence[str] | None = None

@@ -46,6 +46,8 @@ _EPSILON: dict[pl.DataType, float] = {
 class _CentreAndScale(Step):
     """What the normalizations share; they differ in how centre and spread are measured."""
 
+    version: ClassVar[int] = 2
+
     by: str | Sequence[str] | None = PLATE
     reference: Reference = None
     features: Features = None

@@ -73,6 +73,10 @@ class Step:
                 raise _refusal(type(self).__name__, field.name, value, hint)
             if _is_sequence(value):
                 object.__setattr__(self, field.name, tuple(value))
+        if getattr(self, "features", None) in ("", ()):
+            raise RecipeError(
+                f"{type(self).__name__}: features= names no column. Hint: leave it out to infer CellProfiler features."
+            )
 
     @property
     def scope(self) -> Scope:
