@@ -42,7 +42,8 @@ class ProfileWriter:
     Parameters
     ----------
     path
-        The file; an existing one is replaced at the end.
+        The file; an existing one is replaced at the end. ``writer.path`` may be set to another name in the same folder
+        before the end, where the name depends on what was written.
 
     Raises
     ------

@@ -77,6 +77,9 @@ def ingest(
     compartment: Annotated[
         list[str] | None, typer.Option(help="A compartment to join; repeat it. Default: Cells, Cytoplasm, Nuclei.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a plate even if images that the store has of it are lost.")
+    ] = False,
     memory: Memory = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -85,19 +88,17 @@ def ingest(
 
     [bold]Example:[/bold] cytofast ingest analysis/ --store my-store --platemap metadata/platemaps/2020_11_04_CPJUMP1
     """
+    from cytofast.store import ingesting
     from cytofast.store.profile_store import open_store
 
-    opened = open_store(store, create=True)
-    with resources.limits(memory, threads), progress_bar("plates") as advance:
-        summary = opened.ingest(
-            source,
-            platemap=platemap,
-            external=external,
-            batch=batch,
-            plate=plate,
-            compartments=tuple(compartment) if compartment else None,
-            progress=advance,
+    with resources.limits(memory, threads):
+        # Before the store is made: a wrong path should not leave an empty one.
+        found = ingesting.find(
+            source, platemap=platemap, external=external, batch=batch, plate=plate, compartments=compartment or None
         )
+        opened = open_store(store, create=True)
+        with progress_bar("plates") as advance:
+            summary = ingesting.ingest(opened, found, replace=replace, progress=advance)
     if as_json:
         show(summary, Format.JSON)
     else:

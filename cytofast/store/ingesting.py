@@ -2,59 +2,73 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from cytofast import resources
-from cytofast.errors import CytofastError, DataError
+from cytofast.errors import CytofastError, DataError, StoreError, listed
 from cytofast.ingest.audit import Audit, summarize
 from cytofast.ingest.cellprofiler import Plan, plan
 from cytofast.ingest.discovery import COMPARTMENTS, PlateExport, discover
 from cytofast.ingest.platemap import read_platemaps
 from cytofast.schema import BATCH
+from cytofast.store.inputs import Inputs, content_of
 from cytofast.store.layout import PlateName
-from cytofast.store.manifest import NAME, Manifest, digest_of, library_versions
+from cytofast.store.manifest import Manifest, digest_of, library_versions
+from cytofast.store.partition import Partition, read_frame
 
 if TYPE_CHECKING:
     from cytofast.store.profile_store import ProfileStore, Progress
 
-_CHUNK = 1 << 22
+
+@dataclass(frozen=True)
+class Found:
+    """A plate that can be ingested, and its platemap if one was given."""
+
+    name: PlateName
+    export: PlateExport
+    annotation: pl.DataFrame | None
 
 
-def ingest(
-    store: ProfileStore,
+def find(
     source: str | Path,
     *,
-    platemap: str | Path | None,
-    external: str | Path | None,
-    batch: str | None,
-    plate: str | None,
-    compartments: Sequence[str] | None,
-    progress: Progress,
-) -> pl.DataFrame:
-    """Ingest every plate below ``source``; see :meth:`ProfileStore.ingest`."""
+    platemap: str | Path | None = None,
+    external: str | Path | None = None,
+    batch: str | None = None,
+    plate: str | None = None,
+    compartments: Sequence[str] | None = None,
+) -> list[Found]:
+    """Find the plates below ``source`` and their platemaps.
+
+    A wrong source or platemap, of whichever plate, costs seconds here and not the hours after reading the cells.
+    """
     exports = discover(source, batch=batch, plate=plate, compartments=compartments or COMPARTMENTS)
-    # A wrong platemap should cost seconds, not the hours after reading the cells.
-    annotations = None
-    if platemap is not None:
-        annotations = read_platemaps(platemap, [export.plate for export in exports], external=external)
+    names = [PlateName(export.batch, export.plate) for export in exports]
+    if platemap is None:
+        return [Found(name, export, None) for name, export in zip(names, exports, strict=True)]
+    table = read_platemaps(platemap, [name.plate for name in names], external=external)
+    annotations = [_annotation_of(table, name) for name in names]
+    return [Found(*found) for found in zip(names, exports, annotations, strict=True)]
+
+
+def ingest(store: ProfileStore, plates: Sequence[Found], *, replace: bool, progress: Progress) -> pl.DataFrame:
+    """Ingest plates that were found; see :meth:`ProfileStore.ingest`."""
     summaries = []
     with store.writing():
-        for number, export in enumerate(exports):
-            name = PlateName(export.batch, export.plate)
-            progress(f"plate {name}", number, len(exports))
-            outcome = _ingest_plate(store, export, name, partial(_advance, progress, name, number, len(exports)))
-            if annotations is not None:
-                store.write_annotation(name, _annotation_of(annotations, name))
-            audit = pl.read_parquet(store.audit_path(name), hive_partitioning=False)
+        for number, found in enumerate(plates):
+            progress(f"plate {found.name}", number, len(plates))
+            outcome = _ingest_plate(store, found, replace, partial(_advance, progress, found.name, number, len(plates)))
+            if found.annotation is not None:
+                store.write_annotation(found.name, found.annotation)
+            audit = read_frame(store.audit_path(found.name))
             summaries.append(summarize(audit).with_columns(pl.lit(outcome).alias("outcome")))
-            progress(f"plate {name}", number + 1, len(exports))
+            progress(f"plate {found.name}", number + 1, len(plates))
     return pl.concat(summaries)
 
 
@@ -71,43 +85,79 @@ def _annotation_of(annotations: pl.DataFrame, name: PlateName) -> pl.DataFrame:
     return table.select(pl.lit(name.batch).alias(BATCH), pl.all())
 
 
-def _ingest_plate(store: ProfileStore, export: PlateExport, name: PlateName, advance: Callable[[float], None]) -> str:
+def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Callable[[float], None]) -> str:
+    name, export = found.name, found.export
     try:
-        listing = _listing(export)
+        inputs = Inputs.of(export)
         present = store.partition("cells", name)
-        if (
-            present is not None
-            and present.path.is_file()
-            and store.audit_path(name).is_file()
-            and _unchanged(export, present.manifest, present.path.parent, listing)
-        ):
+        kept = _kept_audit(store, name)
+        if present is not None and _is_whole(present, kept) and inputs.made(present.manifest, present.path.parent):
             return "unchanged"
         planned = plan(export)
+        if present is not None and kept is not None and not replace:
+            _require_no_loss(kept, planned)
         audit = Audit()
-        token = digest_of({"listing": listing, "cytofast": library_versions()["cytofast"]})
 
         def manifest() -> Manifest:
             table = audit.table()
             _require_cells(table, planned)
-            store.write_audit(name, table)
-            contents = dict(table.select("file", "digest").unique().rows())
-            inputs = {"files": listing, "content": digest_of(contents), "compartments": digest_of(export.compartments)}
-            return Manifest(
-                level="cells",
-                batch=name.batch,
-                plate=name.plate,
-                file="",
-                rows=0,
-                features=0,
-                schema="",
-                key=digest_of({"inputs": inputs, "cytofast": library_versions()["cytofast"]}),
-                inputs=inputs,
-            )
+            made_of = inputs.of_manifest(table, export.compartments)
+            key = digest_of({"inputs": made_of, "cytofast": library_versions()["cytofast"]})
+            return Manifest("cells", name.batch, name.plate, "", 0, 0, "", key, made_of)
 
-        store.write_partition("cells", name, token, _counted(planned, audit, advance), manifest)
+        written = store.write_partition(
+            "cells",
+            name,
+            None,
+            _counted(planned, audit, advance),
+            manifest,
+            before=lambda: store.write_audit(name, audit.table()),
+        )
+        inputs.remember(written.manifest, written.path.parent)
     except CytofastError as error:
         raise type(error)(f"plate {name}: {error}") from error
     return "written"
+
+
+def _kept_audit(store: ProfileStore, name: PlateName) -> pl.DataFrame | None:
+    """The audit of a plate; ``None`` where there is none or it is damaged, so that ingesting again mends it."""
+    try:
+        return read_frame(store.audit_path(name)) if store.audit_path(name).is_file() else None
+    except StoreError:
+        return None
+
+
+def _is_whole(present: Partition, kept: pl.DataFrame | None) -> bool:
+    """Whether nothing of a finished plate was lost since, and its audit is that of its cells."""
+    return present.whole and kept is not None and content_of(kept) == present.manifest.inputs.get("content")
+
+
+def _require_no_loss(kept: pl.DataFrame, planned: Plan) -> None:
+    """Refuse a part of a plate: it would take the place of the whole."""
+    rows = kept.filter((kept["compartment"] == "Image") & (kept["rows_joined"] > 0))
+    stored = Counter(
+        _image_name(well, site, str(Path(file).parent), number)
+        for well, site, file, number in rows.select("well", "site", "file", "image_number").rows()
+    )
+    given = Counter(
+        _image_name(site.well, site.site, str(Path(site.folder.name)), site.image.number)
+        for site in planned.sites
+        if site.folder.objects
+    )
+    lost = stored - given
+    if lost:
+        raise DataError(
+            f"{lost.total():,} of the {stored.total():,} images with cells that the store has of this plate are not in "
+            f"the source, and would be lost: {listed(sorted(lost), 3)}. Hint: give the folder of the whole plate; or, if "
+            "these images shall go, ingest with replace=True (--replace on the command line)."
+        )
+
+
+def _image_name(well: str | None, site: str | None, folder: str, number: int) -> str:
+    """What an image is called wherever the plate lies; one that has no name by its folder and number."""
+    if well is None and site is None:
+        return f"{folder}, image {number}"
+    return ", ".join(filter(None, [well, None if site is None else f"site {site}"]))
 
 
 def _counted(planned: Plan, audit: Audit, advance: Callable[[float], None]) -> Iterator[pl.DataFrame]:
@@ -123,39 +173,3 @@ def _require_cells(table: pl.DataFrame, planned: Plan) -> None:
             f"{len(planned.sites):,} images were read and not one cell came of it. "
             "Hint: do the parent columns and object numbers of the compartments belong together?"
         )
-
-
-def _relative(export: PlateExport) -> dict[str, Path]:
-    return {f"{folder.name}/{path.name}": path for folder in export.folders for path in folder.files}
-
-
-def _listing(export: PlateExport) -> str:
-    """A digest of the names and sizes of all files, and of what is taken from them."""
-    files = {name: path.stat().st_size for name, path in _relative(export).items()}
-    return digest_of({"files": files, "compartments": export.compartments})
-
-
-def _unchanged(export: PlateExport, manifest: Manifest, folder: Path, listing: str) -> bool:
-    """Whether a finished partition was made of these very files.
-
-    Names and sizes must be the same. Files that did not change since the manifest was written (by the change time, which
-    copying with preserved times cannot set back) need not be read; otherwise their content decides.
-    """
-    if manifest.inputs.get("files") != listing or manifest.versions.get("cytofast") != library_versions()["cytofast"]:
-        return False
-    written = (folder / NAME).stat().st_mtime_ns
-    files = _relative(export)
-    if all(path.stat().st_ctime_ns < written for path in files.values()):
-        return True
-    with ThreadPoolExecutor(resources.current().threads) as pool:
-        digests = dict(zip(files, pool.map(_digest, files.values()), strict=True))
-    return manifest.inputs.get("content") == digest_of(digests)
-
-
-def _digest(path: Path) -> str:
-    """The digest that an audit keeps of a file."""
-    state = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            state.update(chunk)
-    return state.hexdigest()

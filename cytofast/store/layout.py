@@ -3,6 +3,7 @@
     store.json                                          what this folder is, and its format version
     README.txt                                          the same for people
     level=<level>/batch=<batch>/plate=<plate>/          one partition: <level>-<key>.parquet and manifest.json
+                                                        (of cells also inputs.json: which files were read, to spare reading)
     annotations/batch=<batch>/plate=<plate>.parquet     the platemap of a plate, as given at ingest
     audits/batch=<batch>/plate=<plate>.parquet          what was read from each file, joined, and set aside
     fits/level=<level>/[batch=<batch>/plate=<plate>/]<n>-<step>.parquet   what each step learned
@@ -29,6 +30,7 @@ _LONGEST_NAME = 180
 README = """This folder is a cytofast profile store (format version {version}).
 
 level=<level>/batch=<batch>/plate=<plate>/ holds one Parquet file and its manifest.json.
+(Beside cells, inputs.json tells which files were read: it only spares reading them again.)
 A Parquet file without a manifest beside it is unfinished: do not read it.
 Names are percent-encoded. Missing values are null. Rows are sorted by well, site, image and object.
 annotations/ holds the platemaps, audits/ what ingest read and set aside, fits/ what each step learned.

@@ -16,6 +16,12 @@ from cytofast.errors import StoreError
 from cytofast.store.layout import FORMAT_VERSION
 
 NAME = "manifest.json"
+_TYPES: dict[type, tuple[str, ...]] = {
+    str: ("level", "batch", "plate", "file", "schema", "key"),
+    int: ("rows", "features"),
+    dict: ("inputs", "versions"),
+    list: ("steps", "fits"),
+}
 
 
 def digest_of(content: object) -> str:
@@ -80,12 +86,24 @@ class Manifest:
             raise StoreError(
                 f"{path}: the manifest cannot be read ({error}). Hint: delete this folder and run again."
             ) from error
-        if content.get("format_version", 0) > FORMAT_VERSION:
+        if not isinstance(content, dict) or not isinstance(content.get("format_version"), int):
+            raise StoreError(f"{path}: not a manifest of a profile store. Hint: delete this folder and run again.")
+        if content["format_version"] > FORMAT_VERSION:
             raise StoreError(
                 f"{path}: written by a newer cytofast (format {content['format_version']}, this one reads "
                 f"{FORMAT_VERSION}). Update cytofast."
             )
         try:
-            return cls(**content)
+            manifest = cls(**content)
         except TypeError as error:
-            raise StoreError(f"{path}: not a manifest of a profile store ({error})") from error
+            raise StoreError(
+                f"{path}: not a manifest of a profile store ({error}). Hint: delete this folder and run again."
+            ) from error
+        for kind, names in _TYPES.items():
+            for name in names:
+                if not isinstance(getattr(manifest, name), kind):
+                    raise StoreError(
+                        f"{path}: {name!r} is {getattr(manifest, name)!r}, which no manifest holds. "
+                        "Hint: delete this folder and run again."
+                    )
+        return manifest

@@ -21,6 +21,8 @@ from cytofast.store.manifest import Manifest
 
 _COPIES = 6
 """A chunk is held as it was read, as it was changed, as it waits to be written, and as it is being written."""
+_MARK = b"PAR1"
+_AGAIN = "ingest this plate again, or run the recipe that makes it again"
 SMALLEST_CHUNK = 256
 """Rows to take at least, however little memory there is."""
 
@@ -42,13 +44,38 @@ class Partition:
     def lazy(self) -> pl.LazyFrame:
         """The profiles, as a lazy query."""
         if self._lazy is None:
-            self._lazy = pl.scan_parquet(self.path, hive_partitioning=False, glob=False)
+            self.require_whole()
+            lazy = pl.scan_parquet(self.path, hive_partitioning=False, glob=False)
+            try:
+                lazy.collect_schema()
+            except (pl.exceptions.PolarsError, OSError) as error:
+                raise StoreError(f"{self.path}: not a readable Parquet file. Hint: {_AGAIN}.") from error
+            self._lazy = lazy
         return self._lazy
+
+    @property
+    def whole(self) -> bool:
+        """Whether the file is there and has both its ends; a file that was cut off has lost its footer."""
+        try:
+            with self.path.open("rb") as handle:
+                begin = handle.read(len(_MARK))
+                handle.seek(-len(_MARK), os.SEEK_END)
+                return begin == handle.read() == _MARK
+        except OSError:
+            # Not there, not readable, or shorter than its mark.
+            return False
+
+    def require_whole(self) -> None:
+        """Raise a :class:`StoreError` if the file is missing or cut off."""
+        if not self.whole:
+            what = "the file is damaged or cut off" if self.path.is_file() else "the file is missing"
+            raise StoreError(f"{self.path}: {what}. Hint: {_AGAIN}.")
 
     @property
     def reader(self) -> PlainReader:
         """Reads features as they lie in the file."""
         if self._reader is None:
+            self.require_whole()
             self._reader = PlainReader(self.path)
             if self._reader.rows != self.manifest.rows:
                 raise StoreError(
@@ -86,6 +113,16 @@ def remove_unfinished(folder: Path) -> None:
     """Take away what a killed writer left; the caller holds the store's lock."""
     for stale in folder.glob(".*.tmp"):
         stale.unlink()
+
+
+def read_frame(path: Path) -> pl.DataFrame:
+    """A small table of a store, or a :class:`StoreError` where it is damaged."""
+    try:
+        return pl.read_parquet(path, hive_partitioning=False, glob=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise StoreError(
+            f"{path}: not a readable Parquet file. Hint: ingest this plate again; that mends it."
+        ) from error
 
 
 def write_frame(path: Path, frame: pl.DataFrame) -> None:

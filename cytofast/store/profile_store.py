@@ -17,12 +17,11 @@ from cytofast.errors import SchemaError, StoreError, listed
 from cytofast.ingest.audit import summarize
 from cytofast.parquet import ProfileWriter
 from cytofast.schema import BATCH, PLATE, WELL, is_metadata
-from cytofast.store import asking
+from cytofast.store import asking, ingesting
 from cytofast.store.description import describe
-from cytofast.store.ingesting import ingest as _ingest
 from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
 from cytofast.store.manifest import NAME, Manifest, schema_digest
-from cytofast.store.partition import Partition, remove_unfinished, write_frame, write_text
+from cytofast.store.partition import Partition, read_frame, remove_unfinished, write_frame, write_text
 
 Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates are finished (with fractions), and how many there are."""
@@ -109,6 +108,8 @@ class ProfileStore:
                     f"Hint: it has {listed(sorted({p.name.plate for p in partitions}))}."
                 )
             partitions = [p for p in partitions if p.name.plate in wanted]
+        for partition in partitions:
+            partition.require_whole()
         same = len({p.manifest.schema for p in partitions}) == 1
         lazy = (
             pl.scan_parquet([p.path for p in partitions], hive_partitioning=False, glob=False)
@@ -134,7 +135,7 @@ class ProfileStore:
             if names is None
             else [self._annotation_path(name) for name in names]
         )
-        present = [pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths if path.is_file()]
+        present = [read_frame(path) for path in paths if path.is_file()]
         return pl.concat(present, how="diagonal_relaxed") if present else None
 
     def _annotated(self, lazy: pl.LazyFrame, names: list[PlateName], own: list[str]) -> pl.LazyFrame:
@@ -166,9 +167,7 @@ class ProfileStore:
         paths = sorted((self.path / "audits").glob("batch=*/plate=*.parquet"))
         if not paths:
             raise StoreError(f"{self.path}: nothing was ingested yet, so there is no audit")
-        return pl.concat(
-            [pl.read_parquet(path, hive_partitioning=False, glob=False) for path in paths], how="diagonal_relaxed"
-        )
+        return pl.concat([read_frame(path) for path in paths], how="diagonal_relaxed")
 
     def audit_summary(self) -> pl.DataFrame | None:
         """The audit, one row a plate and compartment; ``None`` where nothing was ingested."""
@@ -237,6 +236,7 @@ class ProfileStore:
         batch: str | None = None,
         plate: str | None = None,
         compartments: Sequence[str] | None = None,
+        replace: bool = False,
         progress: Progress = _quiet,
     ) -> pl.DataFrame:
         """Read CellProfiler CSV exports into level ``cells``, in one pass, inside the memory budget.
@@ -256,6 +256,8 @@ class ProfileStore:
             Names, where neither the files nor the folders tell them.
         compartments
             Objects to join; by default Cells, Cytoplasm and Nuclei.
+        replace
+            Replace a plate also where images with cells that the store has of it are not in ``source``.
 
         Returns
         -------
@@ -265,42 +267,51 @@ class ProfileStore:
         Raises
         ------
         DataError
-            A file is missing, damaged, or contradicts another; nothing of that plate is written.
+            A file is missing, damaged, or contradicts another, or ``source`` has only a part of a plate that the store has
+            whole; nothing of that plate is written.
         """
-        return _ingest(
-            self,
-            source,
-            platemap=platemap,
-            external=external,
-            batch=batch,
-            plate=plate,
-            compartments=compartments,
-            progress=progress,
+        found = ingesting.find(
+            source, platemap=platemap, external=external, batch=batch, plate=plate, compartments=compartments
         )
+        return ingesting.ingest(self, found, replace=replace, progress=progress)
 
     def write_partition(
-        self, level: str, name: PlateName, token: str, frames: Iterable[pl.DataFrame], describe: Callable[[], Manifest]
+        self,
+        level: str,
+        name: PlateName,
+        token: str | None,
+        frames: Iterable[pl.DataFrame],
+        describe: Callable[[], Manifest],
+        before: Callable[[], None] | None = None,
     ) -> Partition:
         """Write a partition whole: data first, manifest last, each under its own name only when complete.
 
         Parameters
         ----------
         token
-            Tells the content from other content; part of the file's name.
+            Tells the content from other content; part of the file's name. ``None``: the manifest's key, where the
+            content is known at the end only.
         describe
-            Called when all rows are on disk. Its ``file``, ``rows``, ``features`` and ``schema`` are filled in here.
+            Called after the last row. Its ``file``, ``rows``, ``features`` and ``schema`` are filled in here.
+        before
+            Called when the data are on disk under their name, before the manifest is.
         """
         folder = self._folder(level, name)
-        data = folder / f"{level}-{token[:12]}.parquet"
         remove_unfinished(folder)
-        with ProfileWriter(data) as writer:
+        with ProfileWriter(folder / f"{level}-{(token or 'unnamed')[:12]}.parquet") as writer:
             for frame in frames:
                 writer.write(frame)
+            described = describe()
+            # Never the name of the old data unless the content is the same: a kill before the new manifest must leave a
+            # pair that belongs together.
+            writer.path = data = folder / f"{level}-{(token or described.key)[:12]}.parquet"
         if writer.schema is None:
             raise StoreError(f"{folder}: nothing to write for plate {name}")
+        if before is not None:
+            before()
         features = sum(1 for column in writer.schema if not is_metadata(column))
         manifest = replace(
-            describe(), file=data.name, rows=writer.rows, features=features, schema=schema_digest(writer.schema)
+            described, file=data.name, rows=writer.rows, features=features, schema=schema_digest(writer.schema)
         )
         write_text(folder / NAME, manifest.to_json())
         for stale in folder.glob("*.parquet"):
@@ -369,7 +380,9 @@ def open_store(path: str | Path, create: bool = False) -> ProfileStore:
             raise StoreError(f"{about} cannot be read ({error})") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise StoreError(f"{about} does not describe a {FORMAT}")
-        if content.get("version", 0) > FORMAT_VERSION:
+        if not isinstance(content.get("version"), int):
+            raise StoreError(f"{about}: version {content.get('version')!r} is no number. Hint: was the file edited?")
+        if content["version"] > FORMAT_VERSION:
             raise StoreError(
                 f"{root}: a store of format {content['version']}, written by a newer cytofast; "
                 f"this one reads up to {FORMAT_VERSION}. Update cytofast."

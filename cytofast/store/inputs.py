@@ -1,0 +1,102 @@
+"""Whether the files of a plate are those that its partition was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from cytofast import resources
+from cytofast.errors import DataError
+from cytofast.ingest.discovery import PlateExport
+from cytofast.store.manifest import Manifest, digest_of, library_versions
+from cytofast.store.partition import write_text
+
+SIDECAR = "inputs.json"
+_SETTLED_NS = 2_000_000_000
+"""A file that changed so shortly before it was looked at could change again without a new time: clocks of files tick."""
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a plate, as they were when they were looked at, which is before they are read."""
+
+    listing: str
+    """Digest of names, sizes and compartments: the same wherever the files lie."""
+    state: str | None
+    """Digest of what the file system says of these very files; ``None`` where a file changed a moment ago."""
+    files: dict[str, Path]
+
+    @classmethod
+    def of(cls, export: PlateExport) -> Inputs:
+        """Look at the files of a plate."""
+        files = {f"{folder.name}/{path.name}": path for folder in export.folders for path in folder.files}
+        try:
+            stats = {name: path.stat() for name, path in files.items()}
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
+        sizes = {name: stat.st_size for name, stat in stats.items()}
+        # The inode tells files apart that were swapped by renaming a folder or a link above them, which leaves all times.
+        known = {name: (s.st_ino, s.st_ctime_ns, s.st_mtime_ns, s.st_size) for name, s in stats.items()}
+        newest = max(stat.st_ctime_ns for stat in stats.values())
+        settled = newest < time.time_ns() - _SETTLED_NS
+        listing = digest_of({"files": sizes, "compartments": export.compartments})
+        return cls(listing, digest_of(known) if settled else None, files)
+
+    def of_manifest(self, audit: pl.DataFrame, compartments: tuple[str, ...]) -> dict[str, str]:
+        """What a manifest keeps of them: the same for the same content, in any folder."""
+        return {"files": self.listing, "content": content_of(audit), "compartments": digest_of(compartments)}
+
+    def made(self, manifest: Manifest, folder: Path) -> bool:
+        """Whether a finished partition was made of these very files.
+
+        Names and sizes must be the same. If the file system says that these are the files that were read, they need not
+        be read again; otherwise their content decides.
+        """
+        versions = library_versions()["cytofast"]
+        if manifest.inputs.get("files") != self.listing or manifest.versions.get("cytofast") != versions:
+            return False
+        if self.state is not None and _remembered(folder) == {"key": manifest.key, "state": self.state}:
+            return True
+        with ThreadPoolExecutor(resources.current().threads) as pool:
+            digests = dict(zip(self.files, pool.map(_digest, self.files.values()), strict=True))
+        if manifest.inputs.get("content") != digest_of(digests):
+            return False
+        self.remember(manifest, folder)
+        return True
+
+    def remember(self, manifest: Manifest, folder: Path) -> None:
+        """Keep what the file system says beside the manifest, not in it: manifests are the same for the same content."""
+        if self.state is not None:
+            write_text(folder / SIDECAR, json.dumps({"key": manifest.key, "state": self.state}) + "\n")
+
+
+def content_of(audit: pl.DataFrame) -> str:
+    """A digest of the content of all files that an audit tells of."""
+    return digest_of(dict(audit.select("file", "digest").unique().rows()))
+
+
+def _remembered(folder: Path) -> object:
+    try:
+        return json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # It only spares reading: without it, or with a damaged one, the content decides.
+        return None
+
+
+def _digest(path: Path) -> str:
+    """The digest that an audit keeps of a file."""
+    state = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb") as handle:
+            while chunk := handle.read(_CHUNK):
+                state.update(chunk)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return state.hexdigest()
