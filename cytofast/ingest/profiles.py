@@ -114,7 +114,7 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
     check_lines(lines, len(header.names), separator)
     names = [name for name in (PLATE, WELL) if name in header.position]
     table = _parse(data, separator, names, path)
-    # Whole numbers of more than 18 digits are names, as barcodes are; no other program reads integers so wide.
+    # Whole numbers beyond 64 bits are names, as barcodes are; Parquet cannot hold integers so wide.
     wide = [n for n, dtype in table.schema.items() if dtype == pl.Int128 and not _FEATURE.fullmatch(n)]
     if wide:
         table = _parse(data, separator, [*names, *wide], path)
