@@ -102,7 +102,11 @@ class Recipe:
         """
         given = Path(path)
         if given.is_file():
-            return cls.from_toml(given.read_text(encoding="utf-8"), str(given), given.parent)
+            try:
+                text = given.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise RecipeError(f"{given}: cannot be read as TOML in UTF-8 ({error})") from error
+            return cls.from_toml(text, str(given), given.parent)
         return cls.from_toml(shipped_text(str(path)), str(path), Path())
 
     @classmethod
@@ -117,6 +121,8 @@ class Recipe:
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{where}: not valid TOML: {error}") from error
         source = content.pop("source", "cells")
+        if not isinstance(source, str):
+            raise RecipeError(f'{where}: source must be the name of a level, as in source = "cells", not {source!r}')
         levels: dict[str, list[Step]] = {}
         for level, tables in content.items():
             if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

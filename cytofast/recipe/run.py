@@ -201,7 +201,7 @@ def _job(level: _Level, partition: Partition, shared: dict[str, str]) -> _Job:
 
 def _finished(level: _Level, name: PlateName, key: str) -> Partition | None:
     present = level.store.partition(level.name, name)
-    return present if present is not None and present.manifest.key == key and present.path.is_file() else None
+    return present if present is not None and present.manifest.key == key and present.whole else None
 
 
 @contextmanager

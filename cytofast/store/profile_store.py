@@ -179,9 +179,7 @@ class ProfileStore:
         # Only what the manifests name: a level that another recipe makes anew leaves fits behind until all plates are done.
         paths = {path: None for partition in self.partitions(level) for path in partition.manifest.fits}
         for path in sorted(paths):
-            found.setdefault(Path(path).stem, []).append(
-                pl.read_parquet(self.path / path, hive_partitioning=False, glob=False)
-            )
+            found.setdefault(Path(path).stem, []).append(read_frame(self.path / path))
         steps = [name.split("-", 1)[1] for name in found]
         # A step that occurs once is called by its name, one that occurs again by its number and name.
         return {

@@ -181,6 +181,7 @@ def test_a_full_disk_leaves_no_half(tmp_path):
         ("[[cells]]\nstep = 'aggregate'", "made of itself or made twice"),
         ("[[wells]", "not valid TOML"),
         ("", "makes no level"),
+        ("source = 3\n[[wells]]\nstep = 'aggregate'", "source must be the name of a level"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(tmp_path, text, message):
@@ -282,3 +283,19 @@ def test_plates_held_in_memory_and_read_again_give_the_same(tmp_path, monkeypatc
     again = toy.make_store(tmp_path / "again")
     cytofast.run(Recipe(levels), again)
     assert bytes_of(held.path) == bytes_of(again.path)
+
+
+def test_a_truncated_level_is_made_anew(tmp_path):
+    store = toy.make_store(tmp_path / "s", ("P1",))
+    cytofast.run("default", store)
+    path = store.partitions("wells")[0].path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200])
+    assert cytofast.run("default", store)["outcome"].to_list() == ["written", "unchanged"]
+    assert path.read_bytes() == whole
+
+
+def test_a_recipe_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "r.toml").write_bytes("# µm\n".encode("latin-1"))
+    with pytest.raises(RecipeError, match="cannot be read as TOML in UTF-8"):
+        Recipe.read(tmp_path / "r.toml")
