@@ -22,7 +22,7 @@ Distribution = tuple[Doubles, Doubles]
 _EMPTY: Distribution = (np.zeros(0), np.zeros(0))
 MOST_OUTCOMES = 250_000
 """Sets of positions, or pairs of values to add, that are still written out. Fixed: no answer depends on the company it is in."""
-MOST_TAIL = 10_000
+MOST_TAIL = 4_000
 """Outcomes of an upper tail that are looked for before it is left to sampling."""
 
 
@@ -178,15 +178,16 @@ def mean_tail(configurations: list[tuple[int, int]], threshold: float) -> float 
     least = threshold * queries - (queries - 1)
     if least <= 0.0:
         return None
-    parts: dict[tuple[int, int], Distribution] = {}
+    parts: dict[tuple[int, int], tuple[Doubles, Doubles, Doubles]] = {}
+    # Of the values that could take part at all, so many are too many to be combined.
+    most = MOST_TAIL if queries == 1 else MOST_TAIL // 2
     for configuration in dict.fromkeys(configurations):
-        part = upper_part(*configuration, least, MOST_TAIL)
+        part = upper_part(*configuration, least, most)
         if part is None or not len(part[0]):
             return None
-        parts[configuration] = part
+        parts[configuration] = (*part, np.cumsum(part[1]))
     known = [parts[configuration] for configuration in configurations]
     starts = np.concatenate([[0], np.cumsum([len(part[0]) for part in known])]).astype(np.int64)
-    values, probabilities = (np.concatenate([part[i] for part in known]) for i in (0, 1))
-    tails = np.concatenate([np.cumsum(part[1]) for part in known])
+    values, probabilities, tails = (np.concatenate([part[i] for part in known]) for i in (0, 1, 2))
     found = _count_sums(values, tails, probabilities, starts, threshold * queries * (1.0 - TOLERANCE), MOST_TAIL)
     return None if found < 0 else float(found)

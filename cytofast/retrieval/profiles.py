@@ -158,7 +158,8 @@ def comparable(
     states = np.zeros(table.height, dtype=np.int8)
     for start in range(0, table.height, _CHUNK):
         part = slice(start, start + _CHUNK)
-        rows = values[part].to_numpy(order="c")
+        # Columns first, which costs nothing; each thread puts its rows side by side.
+        rows = values[part].to_numpy(order="fortran")
         if rows.dtype not in (np.float32, np.float64):
             rows = rows.astype(np.float64)
         if metric == EUCLIDEAN:
@@ -178,7 +179,7 @@ def comparable(
 def _scale(rows: Floats, metric: int, units: Doubles, rough: Floats, states: NDArray[np.int8]) -> None:
     def work(first: int, last: int) -> None:
         part = slice(first, last)
-        unit_rows(rows[part], metric, units[part], rough[part], states[part])
+        unit_rows(np.ascontiguousarray(rows[part]), metric, units[part], rough[part], states[part])
 
     over_ranges(work, len(rows), resources.current().threads, smallest=512)
 
