@@ -150,7 +150,7 @@ def product(arguments) -> dict:
     for _ in range(arguments.repeats):
         a.append(timed(lambda: cf.average_precision(table, **CONSISTENCY)))
         # The bare product fills a new matrix, as any caller's does.
-        b.append(timed(lambda: (x @ x.T).sum()))
+        b.append(timed(lambda: float((x @ x.T).sum())))
     return {
         "average_precision": a,
         "bare_product_and_pass": b,
