@@ -18,6 +18,7 @@ from cytofast.kernels.rng import GAMMA, below, mixed, substream
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Places = NDArray[np.int32]
+Singles = NDArray[np.float32]
 
 TOLERANCE = 1e-10
 """Relative: a null value this little below the observed one equals it."""
@@ -27,6 +28,9 @@ LANES = 128
 """Rankings that are sorted at once, side by side in vector registers."""
 NETWORK = 64
 """Positives up to which a sorting network is used."""
+LADDER_TOLERANCE = 2.0**-18
+"""Ladders are in float32: a null value this little below the observed one counts as reaching it."""
+_0, _1 = np.float32(0.0), np.float32(1.0)
 _NO_PAIRS = np.empty((0, 2), dtype=np.int64)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -217,3 +221,125 @@ def draw_means(configurations: Sequence[tuple[int, int]], key: int, first: int, 
         sparse = 1 < m <= NETWORK and m * m <= 2 * total
         _add_precisions(m, total, network(m) if sparse else _NO_PAIRS, np.uint64(key), slot, first, out)
     out /= len(configurations)
+
+
+def ladder_of(n_positives: int, n_total: int) -> int:
+    """The length of the ladder that serves so many positives (16, 32 or 64), or 0 where there is none."""
+    for length in (16, 32, 64):
+        # Below, a network is faster; in short lists too many ladders would hold a position twice.
+        if length // 2 < n_positives <= length and length * length <= n_total < 2**24:
+            return length
+    return 0
+
+
+@compiled
+def _draw_steps(first: Singles, second: Singles, key: np.uint64, at: np.uint64, bound: np.uint64) -> None:
+    for b in range(LANES):
+        bits = mixed(key + (at + np.uint64(b)) * GAMMA)
+        first[b] = np.float32(np.int32(((bits >> _32) * bound) >> _32))
+        second[b] = np.float32(np.int32(((bits & _LOW) * bound) >> _32))
+
+
+@compiled
+def _climb(
+    earlier: Singles, inverse: Singles, places: Singles, ranks: Singles, beyond: Singles, equal: Singles
+) -> None:
+    """Compare a new position with four earlier ones: is it behind them, do they step back, are they the same."""
+    for b in range(LANES):
+        x = places[b]
+        e0, e1, e2, e3 = earlier[0, b], earlier[1, b], earlier[2, b], earlier[3, b]
+        v0, v1, v2, v3 = inverse[0, b], inverse[1, b], inverse[2, b], inverse[3, b]
+        ranks[b] += ((_1 if e0 < x else _0) + (_1 if e1 < x else _0)) + (
+            (_1 if e2 < x else _0) + (_1 if e3 < x else _0)
+        )
+        beyond[b] += ((v0 if e0 > x else _0) + (v1 if e1 > x else _0)) + (
+            (v2 if e2 > x else _0) + (v3 if e3 > x else _0)
+        )
+        equal[b] += ((_1 if e0 == x else _0) + (_1 if e1 == x else _0)) + (
+            (_1 if e2 == x else _0) + (_1 if e3 == x else _0)
+        )
+
+
+@compiled
+def _take_step(places: Singles, inverse: Singles, ranks: Singles, beyond: Singles, gains: Singles) -> None:
+    for b in range(LANES):
+        value = _1 / (places[b] + _1)
+        inverse[b] = value
+        gains[b] += beyond[b] + ranks[b] * value
+
+
+@compiled
+def _add_ladder(length: int, total: int, wanted: Integers, key: np.uint64, out: Doubles) -> None:
+    """Add average precisions of random rankings with ``wanted[i]`` positives to ``out[i]``, for all ``i`` at once.
+
+    Positions are drawn one after the other. A new one sets those beyond it a rank back, and adds its own precision, so each
+    step of a ladder is a random ranking with one positive more. Ladders with a position twice are left out. In float32,
+    right to :data:`LADDER_TOLERANCE`.
+    """
+    # Three positions behind every list, never equal to a drawn one, fill the last four.
+    places = np.full((length + 3, LANES), np.float32(-1.0), dtype=np.float32)
+    inverse = np.zeros((length + 3, LANES), dtype=np.float32)
+    table = np.empty((wanted.shape[0], LANES), dtype=np.float32)
+    gains, beyond = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    ranks, equal = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    drawn = np.empty((length, LANES), dtype=np.float32)
+    at = np.uint64(0)
+    n = 0
+    while n < out.shape[1]:
+        for k in range(length // 2):
+            _draw_steps(drawn[2 * k], drawn[2 * k + 1], key, at, np.uint64(total))
+            at += np.uint64(LANES)
+        gains[:] = _0
+        equal[:] = _0
+        places[:] = np.float32(-1.0)
+        inverse[:] = _0
+        step = 0
+        for k in range(length):
+            # What fills a group of four lies before everything: taken off again.
+            filling = (4 - k % 4) % 4
+            ranks[:] = np.float32(1 - filling)
+            beyond[:] = _0
+            for i in range(0, k, 4):
+                _climb(places[i : i + 4], inverse[i : i + 4], drawn[k], ranks, beyond, equal)
+            places[k] = drawn[k]
+            _take_step(drawn[k], inverse[k], ranks, beyond, gains)
+            if step < wanted.shape[0] and wanted[step] == k + 1:
+                for b in range(LANES):
+                    table[step, b] = gains[b] / np.float32(k + 1)
+                step += 1
+        for b in range(LANES):
+            if equal[b] == _0 and n < out.shape[1]:
+                for i in range(wanted.shape[0]):
+                    out[i, n] += table[i, b]
+                n += 1
+
+
+def climb_means(
+    length: int, n_total: int, designs: Sequence[tuple[int, int]], key: int, first: int, out: Doubles
+) -> None:
+    """Like :func:`draw_means`, for designs whose queries all have the same numbers; the designs share their draws.
+
+    Parameters
+    ----------
+    length
+        See :func:`ladder_of`.
+    n_total
+        Candidates.
+    designs
+        Positives and queries of each design, rising. Draws of a design do not depend on the others in the list.
+    key, first
+        As for :func:`draw_means`; ``out`` is ``float64[n_designs, n_draws]``.
+    """
+    out[:] = 0.0
+    sizes = np.array([m for m, _ in designs], dtype=np.int64)
+    queries = np.array([k for _, k in designs], dtype=np.int64)
+    for start in range(0, out.shape[1], CHUNK):
+        # Compiled functions give Python back plain integers.
+        stream = np.uint64(substream(np.uint64(key), np.uint64((first + start) // CHUNK)))
+        for slot in range(int(queries.max())):
+            asking = np.flatnonzero(queries > slot)
+            wanted, which = np.unique(sizes[asking], return_inverse=True)
+            part = np.zeros((len(wanted), min(CHUNK, out.shape[1] - start)))
+            _add_ladder(length, n_total, wanted, np.uint64(substream(stream, np.uint64(slot))), part)
+            out[asking, start : start + part.shape[1]] += part[which]
+    out /= queries[:, None]

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.kernels.chance import CHUNK, count_at_least, draw_means, p_value, threshold_of
+from cytofast.kernels.chance import (
+    CHUNK,
+    LADDER_TOLERANCE,
+    climb_means,
+    count_at_least,
+    draw_means,
+    ladder_of,
+    p_value,
+    threshold_of,
+)
 from cytofast.kernels.exact import mean_distribution, mean_tail, tail_of
 from cytofast.kernels.jit import over_items, over_ranges
 from cytofast.kernels.rng import key_of
@@ -21,6 +30,8 @@ Configuration = tuple[int, int]
 """Positives and candidates of a query."""
 
 TABLE_NULLS = ("ranks", "copairs", "cpjump1")
+_TOGETHER = 64
+"""Designs whose draws are held at once."""
 _FEW = 3
 """If so few null draws reach the observed value, its exact tail is worth looking for."""
 
@@ -98,20 +109,22 @@ def _draws(design: tuple[Configuration, ...], key: int, null_size: int, threads:
 def _independent(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:
     p = np.full(groups.size, np.nan)
     method: list[str | None] = [None] * groups.size
-    threads = resources.current().threads
     designs = groups.by_design()
+    left = []
+    for design, members in designs.items():
+        known = mean_distribution(list(design))
+        if known is None:
+            left.append(design)
+            continue
+        p[members] = tail_of(known, threshold_of(groups.means[members], groups.tolerance))
+        for group in members:
+            method[group] = "ranks, exact"
 
-    def test(design: tuple[Configuration, ...]) -> None:
+    def test(design: tuple[Configuration, ...], draws: Doubles) -> None:
         members = designs[design]
         thresholds = threshold_of(groups.means[members], groups.tolerance)
-        known = mean_distribution(list(design))
-        if known is not None:
-            p[members] = tail_of(known, thresholds)
-            for group in members:
-                method[group] = "ranks, exact"
-            return
-        draws = _draws(design, key_of("ranks", seed, design), null_size, threads if len(designs) == 1 else 1)
-        reached = count_at_least(draws, thresholds)
+        tolerance = LADDER_TOLERANCE if _ladder(design)[0] else 0.0
+        reached = count_at_least(draws, threshold_of(thresholds, tolerance))
         p[members] = p_value(reached, null_size)
         tails: dict[float, float | None] = {}
         for group, count, threshold in zip(members.tolist(), reached.tolist(), thresholds.tolist(), strict=True):
@@ -123,9 +136,48 @@ def _independent(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, li
                 if tail is not None:
                     p[group], method[group] = tail, "ranks, exact tail"
 
+    threads = resources.current().threads
+    for (length, n_total), alike in _ladders(left).items():
+        for start in range(0, len(alike), _TOGETHER):
+            part = alike[start : start + _TOGETHER]
+            rows = _climbed(length, n_total, part, key_of("ranks", seed, length, n_total), null_size, threads)
+            over_items(lambda pair: test(*pair), list(zip(part, rows, strict=True)), threads)
+    single = [design for design in left if not _ladder(design)[0]]
     # Dear ones first, so that no thread is left alone with them.
-    over_items(test, sorted(designs, key=lambda design: -sum(m for m, _ in design)), threads)
+    single.sort(key=lambda design: -sum(m for m, _ in design))
+    inner = threads if len(single) == 1 else 1
+    over_items(
+        lambda design: test(design, _draws(design, key_of("ranks", seed, design), null_size, inner)), single, threads
+    )
     return p, method
+
+
+def _ladder(design: tuple[Configuration, ...]) -> tuple[int, int]:
+    """Length of the ladder for a design and its candidates; length 0 if its queries differ or need none."""
+    m, n = design[0]
+    return (ladder_of(m, n), n) if design[-1] == design[0] else (0, n)
+
+
+def _ladders(designs: list[tuple[Configuration, ...]]) -> dict[tuple[int, int], list[tuple[Configuration, ...]]]:
+    found: dict[tuple[int, int], list[tuple[Configuration, ...]]] = {}
+    for design in sorted(designs):
+        if _ladder(design)[0]:
+            found.setdefault(_ladder(design), []).append(design)
+    return found
+
+
+def _climbed(
+    length: int, n_total: int, designs: list[tuple[Configuration, ...]], key: int, null_size: int, threads: int
+) -> Doubles:
+    """Draws of designs whose queries all have the same numbers of positives and candidates: a row a design."""
+    out = np.empty((len(designs), null_size))
+    sizes = [(design[0][0], len(design)) for design in designs]
+
+    def fill(start: int, stop: int) -> None:
+        climb_means(length, n_total, sizes, key, start * CHUNK, out[:, start * CHUNK : stop * CHUNK])
+
+    over_ranges(fill, -(-null_size // CHUNK), threads, smallest=4)
+    return out
 
 
 def _shared(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:

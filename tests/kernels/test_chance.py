@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from cytofast.kernels.chance import (
     CHUNK,
     benjamini_hochberg,
+    climb_means,
     count_at_least,
     draw_means,
+    ladder_of,
     network,
     p_value,
     threshold_of,
@@ -102,3 +104,25 @@ def test_expected_precision_is_the_mean_of_every_ranking():
         places = list(combinations(range(n), m))
         wanted = np.mean([np.mean([(k + 1) / (r + 1) for k, r in enumerate(p)]) for p in places])
         assert expected_precision(np.array([m]), np.array([n]))[0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("m", "n"), [(9, 300), (16, 300), (17, 1100), (28, 1499), (64, 5000)])
+def test_a_ladder_has_the_distribution_of_random_rankings(m, n):
+    length = ladder_of(m, n)
+    assert length // 2 < m <= length
+    one, two = np.empty((1, 20_000)), np.empty(20_000)
+    climb_means(length, n, [(m, 2)], 3, 0, one)
+    draw_means([(m, n)] * 2, 5, 0, two)
+    assert abs(one.mean() - expected_precision(np.array([m]), np.array([n]))[0]) < 4.5 * one.std() / 20_000**0.5
+    from scipy.stats import ks_2samp
+
+    assert ks_2samp(one[0], two).pvalue > 1e-3
+
+
+def test_a_ladder_is_the_same_alone_and_in_company_and_however_it_is_cut():
+    company, alone = np.empty((3, 2 * CHUNK + 9)), np.empty((1, 2 * CHUNK + 9))
+    climb_means(16, 400, [(9, 2), (12, 5), (12, 7)], 3, 0, company)
+    for first in range(0, alone.shape[1], CHUNK):
+        climb_means(16, 400, [(12, 5)], 3, first, alone[:, first : first + CHUNK])
+    assert (company[1] == alone[0]).all()
+    assert ladder_of(8, 10_000) == ladder_of(20, 500) == ladder_of(65, 10_000) == 0
