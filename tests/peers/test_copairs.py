@@ -110,16 +110,19 @@ def test_its_p_values_are_reproduced_within_monte_carlo_error(rule, tmp_path):
     theirs = copairs.mean_average_precision(
         scored, ["Metadata_pert"], null_size=draws, threshold=0.05, seed=0, progress_bar=False, cache_dir=tmp_path
     ).sort_values("Metadata_pert")
-    ours = mean_average_precision(
-        average_precision(frame, **RULES[rule]), "Metadata_pert", null="copairs", null_size=draws
-    )
+    ap = average_precision(frame, **RULES[rule])
+    ours = mean_average_precision(ap, "Metadata_pert", null="copairs", null_size=draws)
+    # Its null is in float32 and the observed mAP is not: whether an equal null value counts as above is left to rounding.
+    lower = ap.with_columns(pl.col("average_precision") * (1 - 1e-6))
+    equal_counts = mean_average_precision(lower, "Metadata_pert", null="copairs", null_size=draws)["p_value"].to_numpy()
     assert ours["Metadata_pert"].to_list() == theirs["Metadata_pert"].tolist()
-    assert ours["mean_average_precision"].to_numpy() == pytest.approx(
-        theirs["mean_average_precision"].to_numpy(), abs=1e-6
-    )
+    wanted = theirs["mean_average_precision"].to_numpy()
+    assert ours["mean_average_precision"].to_numpy() == pytest.approx(wanted, abs=1e-6)
     p, q = ours["p_value"].to_numpy(), theirs["p_value"].to_numpy()
-    error = np.sqrt(2 * np.maximum(p * (1 - p), 1 / draws) / draws)
-    assert (np.abs(p - q) < 4.5 * error + 2 / draws).all()
+    error = 4.5 * np.sqrt(2 * np.maximum(p * (1 - p), 1 / draws) / draws) + 2 / draws
+    assert (p - error < q).all()
+    assert (q < equal_counts + error).all()
+    assert (equal_counts - p < 0.02).all()
 
 
 def test_ties_go_to_positives_there_and_to_nobody_here():
