@@ -122,7 +122,7 @@ def test_its_p_values_are_reproduced_within_monte_carlo_error(rule, tmp_path):
     error = 4.5 * np.sqrt(2 * np.maximum(p * (1 - p), 1 / draws) / draws) + 2 / draws
     assert (p - error < q).all()
     assert (q < equal_counts + error).all()
-    assert (equal_counts - p < 0.02).all()
+    assert (equal_counts - p < 1e-3).mean() > 0.5
 
 
 def test_ties_go_to_positives_there_and_to_nobody_here():
