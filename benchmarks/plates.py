@@ -40,7 +40,7 @@ def once(task: str, folder: Path, memory: str, threads: int | None) -> dict[str,
 def check(task: str, folder: Path, features: int) -> None:
     """Compare some features with numpy on the cells themselves."""
     store = cytofast.open_store(folder)
-    for name in feature_names(features)[:: max(1, features // 5)]:
+    for name in feature_names(features)[1 :: max(1, features // 5)]:  # not the constant ones, which have no answer
         cells = store.scan(
             "cells", columns=["Metadata_Plate", "Metadata_Well", "Metadata_control_type", name]
         ).collect()
@@ -56,7 +56,7 @@ def check(task: str, folder: Path, features: int) -> None:
             found = store.scan("cells_normalized", columns=[name]).collect()[name]
         a, b = found.cast(pl.Float64).to_numpy(), expected.cast(pl.Float64).to_numpy()
         finite = np.isfinite(b)
-        assert finite.any() or name == feature_names(features)[0], name
+        assert finite.any(), name
         assert np.allclose(a[finite], b[finite], rtol=1e-5, atol=1e-5), name
 
 
