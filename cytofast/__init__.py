@@ -23,10 +23,19 @@ if TYPE_CHECKING:
     from cytofast.resources import limits as limits
     from cytofast.retrieval.average_precision import assign_reference_index as assign_reference_index
     from cytofast.retrieval.average_precision import average_precision as average_precision
+    from cytofast.retrieval.evaluation import enrichment as enrichment
+    from cytofast.retrieval.evaluation import grit as grit
+    from cytofast.retrieval.evaluation import hit_at_k as hit_at_k
+    from cytofast.retrieval.evaluation import mp_value as mp_value
+    from cytofast.retrieval.evaluation import precision_recall as precision_recall
     from cytofast.retrieval.neighbors import neighbors as neighbors
     from cytofast.retrieval.neighbors import similarity as similarity
     from cytofast.retrieval.presets import activity as activity
     from cytofast.retrieval.presets import consistency as consistency
+    from cytofast.retrieval.replication import percent_matching as percent_matching
+    from cytofast.retrieval.replication import percent_replicating as percent_replicating
+    from cytofast.retrieval.replication import replicate_correlation as replicate_correlation
+    from cytofast.retrieval.replication import replicate_scores as replicate_scores
     from cytofast.retrieval.rule import Retrieval as Retrieval
     from cytofast.retrieval.significance import fraction_retrieved as fraction_retrieved
     from cytofast.retrieval.significance import mean_average_precision as mean_average_precision
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
     from cytofast.schema import parse_features as parse_features
     from cytofast.steps.aggregate import Aggregate as Aggregate
     from cytofast.steps.annotate import Annotate as Annotate
+    from cytofast.steps.components import PrincipalComponents as PrincipalComponents
     from cytofast.steps.consensus import Consensus as Consensus
     from cytofast.steps.correct import Sphere as Sphere
     from cytofast.steps.correlated import DropCorrelated as DropCorrelated
@@ -87,6 +97,7 @@ _HOMES = {
     "DropCorrelated": "steps.correlated",
     "Sphere": "steps.correct",
     "TVN": "steps.tvn",
+    "PrincipalComponents": "steps.components",
     "CentreWells": "steps.position",
     "MedianPolish": "steps.position",
     "RegressCellCount": "steps.counts",
@@ -101,6 +112,15 @@ _HOMES = {
     "similarity": "retrieval.neighbors",
     "activity": "retrieval.presets",
     "consistency": "retrieval.presets",
+    "replicate_correlation": "retrieval.replication",
+    "replicate_scores": "retrieval.replication",
+    "percent_replicating": "retrieval.replication",
+    "percent_matching": "retrieval.replication",
+    "hit_at_k": "retrieval.evaluation",
+    "precision_recall": "retrieval.evaluation",
+    "grit": "retrieval.evaluation",
+    "mp_value": "retrieval.evaluation",
+    "enrichment": "retrieval.evaluation",
     "Recipe": "recipe.recipe",
     "run": "recipe.run",
     "CytofastError": "errors",
