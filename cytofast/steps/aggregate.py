@@ -27,6 +27,7 @@ from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians
 from cytofast.schema import (
+    BATCH,
     KEYS,
     OBJECT_COUNT,
     PLATE,
@@ -125,6 +126,13 @@ class Aggregate(Step):
             )
         kept = [name for name in schema.names() if is_metadata(name) and name not in {*chosen, *KEYS, OBJECT_COUNT}]
         head = _groups(profiles, by, kept)
+        if PLATE in by and BATCH in kept and BATCH not in head.columns:
+            warnings.warn(
+                "Aggregate: rows of several batches fall into one group, because a barcode stands in more than one batch. "
+                f"Add {BATCH!r} to by= to keep them apart.",
+                ProfileWarning,
+                stacklevel=3,
+            )
         parts: list[pl.DataFrame] = []
         for frame, block in column_blocks(profiles, by, features):
             dtypes = {name: pl.Int64() if self.statistic == "count" else float_type(schema[name]) for name in block}

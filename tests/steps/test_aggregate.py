@@ -124,3 +124,12 @@ def test_a_feature_may_make_the_groups():
     assert found.select(FEATURES).rows() == [(1.0, 2.0)]
     for name in ("feature", "group code"):
         assert Aggregate(by=name)(cells.rename({"Metadata_Well": name}))[name].to_list() == ["A01"]
+
+
+def test_a_barcode_in_two_batches_is_told():
+    cells = table([("P1", "A01", 1.0, 1.0), ("P1", "A01", 2.0, 2.0)]).with_columns(
+        pl.Series("Metadata_Batch", ["B1", "B2"])
+    )
+    with pytest.warns(ProfileWarning, match="a barcode stands in more than one batch"):
+        assert Aggregate()(cells).height == 1
+    assert Aggregate(by=["Metadata_Batch", "Metadata_Plate", "Metadata_Well"])(cells).height == 2
