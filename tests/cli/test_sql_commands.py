@@ -10,26 +10,8 @@ import time
 import polars as pl
 import pytest
 
-from cytofast.cli.app import main
 from cytofast.cli.shell import Shell
 from tests import toy
-
-
-@pytest.fixture
-def cytofast(monkeypatch, capfd):
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def call(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["cytofast", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

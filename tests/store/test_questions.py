@@ -80,7 +80,8 @@ def test_an_empty_store_gives_an_empty_answer(tmp_path, name):
 def test_a_store_without_platemaps_or_profiles_does_not_fail(tmp_path, name):
     store = toy.make_store(tmp_path / "s", annotated=False)
     values = {p.name: "x" for p in question(name).parameters if p.required}
-    store.ask(name, **values)
+    answer = store.ask(name, **values)
+    assert not answer.select(question(name).grain).is_duplicated().any()
 
 
 # --- answers against pandas ----------------------------------------------------------------------------------------
