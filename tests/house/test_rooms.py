@@ -14,7 +14,7 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 # What a line may hold only in these rooms: (pattern of the unparsed call or name, rooms).
 CALLS = {
     "prange": {"kernels"},
-    "pl.col": {"steps", "retrieval", "modalities", "schema.py", "blocks.py"},
+    "pl.col": {"steps", "retrieval", "modalities", "tasks", "schema.py", "blocks.py"},
     "scan_parquet": {"ingest", "store"},
     "sink_parquet": {"ingest", "store"},
     "execute": {"store"},

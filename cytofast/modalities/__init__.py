@@ -1,0 +1,1 @@
+"""The same perturbation seen several ways: aligning, predicting and fusing modalities."""
