@@ -1,0 +1,99 @@
+"""What the tasks of a benchmark found: seven tidy tables, in memory or in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import polars as pl
+
+from cytofast.errors import StoreError, listed
+from cytofast.store.partition import read_frame, write_frame
+
+AGAINST = "_against"
+"""Added to a condition column for the second side of a task across conditions."""
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """Every task over every condition, as :func:`cytofast.answer_conditions` gives it.
+
+    All tables begin with ``task`` (text) and the condition columns, under the names that they have in the profiles. Tasks
+    across conditions (compounds against genes) have a second condition: its columns end in ``_against``, and are null
+    elsewhere. Only columns in which the two sides may differ have such a twin.
+
+    Attributes
+    ----------
+    summary
+        One row a task and condition: ``task``, conditions, conditions ``_against``, ``n`` (perturbations, labels or pairs that
+        could be tested), ``fraction_retrieved``, ``low``, ``high`` (95 % bootstrap interval), ``published`` (from the
+        paper, null where there is none), ``n_retrieved``, ``n_untested``, ``mean_average_precision`` (mean over what was
+        tested; null for pairs), ``status`` (``"done"`` or ``"impossible"``) and ``note`` (why it is impossible, or what was left out).
+    plates
+        One row a condition and plate (``task`` is ``"plates"``): ``plate``, ``n_wells``, ``n_controls``, ``n_empty``
+        (wells without a perturbation), ``n_invalid`` (wells left out, their features being incomplete).
+    perturbations
+        One row a perturbation and detection task: ``name``, ``about`` (its targets or gene), ``position`` (the well, where
+        only replicates in the same well count), ``mean_average_precision``, ``mean_normalized_average_precision``, ``p_value``,
+        ``p_method``, ``q_value``, ``n_profiles``, ``retrieved`` (null where it could not be tested).
+    labels
+        One row a label (target, gene) and matching task: ``name``, ``about`` (the perturbations that bear it), and the same
+        columns as ``perturbations`` from ``mean_average_precision`` on.
+    directions
+        One row a directionality or percent-matching task and condition: ``n_same``, ``n_different`` (pairs), ``low_threshold``,
+        ``high_threshold`` (5th and 95th percentile of different pairs), ``n_below``, ``n_above``, ``share_below``, ``share_above``,
+        ``odds_ratio`` and ``p_value`` (Fisher's exact test: above against below, same against different pairs), ``p_below``,
+        ``p_above`` (Fisher's exact test of each tail: more same than different pairs).
+    pairs
+        One row a true pair: ``first``, ``second`` (perturbation or gene), ``shared`` (labels), ``similarity``, ``beyond``
+        (``"below"``, ``"between"``, ``"above"``).
+    quantiles
+        For drawing the distributions: ``quantile`` (0 to 1, 101 rows a condition), ``same``, ``different`` (similarities).
+    conditions
+        Names of the condition columns.
+    apart
+        Those of them that have a twin ending in ``_against``.
+    """
+
+    summary: pl.DataFrame
+    plates: pl.DataFrame
+    perturbations: pl.DataFrame
+    labels: pl.DataFrame
+    directions: pl.DataFrame
+    pairs: pl.DataFrame
+    quantiles: pl.DataFrame
+    conditions: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        done = self.summary.filter(self.summary["status"] == "done").height
+        return f"TaskResults({self.summary.height} tasks and conditions, {done} done, by {', '.join(self.conditions)})"
+
+    def write(self, folder: Path) -> None:
+        """Write every table into a folder, as Parquet files with its name."""
+        for name in TABLES:
+            write_frame(folder / f"{name}.parquet", getattr(self, name))
+
+
+TABLES = tuple(field.name for field in fields(TaskResults))[:7]
+
+
+def read_results(folder: str | Path) -> TaskResults:
+    """Read the tables that a benchmark has written: ``STORE/benchmarks/cpjump1``, say.
+
+    Raises
+    ------
+    StoreError
+        The folder has no finished benchmark, or a file is damaged.
+    """
+    folder = Path(folder)
+    missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
+    if missing:
+        raise StoreError(
+            f"{folder}: no finished benchmark here; {listed(missing, 7)} missing. Hint: run `cytofast benchmark cpjump1`."
+        )
+    tables = {name: read_frame(folder / f"{name}.parquet") for name in TABLES}
+    names = tables["summary"].columns
+    keys = names[1 : names.index("n")]
+    apart = tuple(name.removesuffix(AGAINST) for name in keys if name.endswith(AGAINST))
+    return TaskResults(**tables, conditions=tuple(n for n in keys if not n.endswith(AGAINST)), apart=apart)
