@@ -7,6 +7,7 @@ columns (a feature at a time is all that most steps need) or chunks of rows, siz
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +30,10 @@ FloatMatrix = NDArray[np.float32] | NDArray[np.float64]
 
 # A block is held as the frame that was read, the matrix made of it, and the scratch of a kernel in float64.
 _COPIES = 6
+_BLOCKS = 8
+"""A large lazy table is cut into at least so many blocks: the next is read while one is computed with."""
+_WORTH_READING = 32 << 20
+"""Bytes of a block below which reading again costs more than it hides."""
 
 
 @dataclass(frozen=True)
@@ -221,10 +226,22 @@ def column_blocks(
         return
     schema = profiles.collect_schema()
     n_rows = profiles.select(pl.len()).collect().item()
-    width = block_width(n_rows, _itemsize(schema, features), len(features))
-    for start in range(0, len(features), width):
-        block = features[start : start + width]
-        yield profiles.select([*keys, *(name for name in block if name not in keys)]).collect(), block
+    itemsize = _itemsize(schema, features)
+    worth = max(-(-len(features) // _BLOCKS), _WORTH_READING // max(1, n_rows * itemsize))
+    width = max(1, min(block_width(n_rows, itemsize, len(features), _COPIES + 2), worth))
+    blocks = [features[start : start + width] for start in range(0, len(features), width)]
+    with ThreadPoolExecutor(1) as reader:
+
+        def read(block: list[str]) -> Future[pl.DataFrame]:
+            query = profiles.select([*keys, *(name for name in block if name not in keys)])
+            return reader.submit(query.collect)
+
+        coming = [read(block) for block in blocks[:1]]
+        for number, block in enumerate(blocks):
+            frame = coming.pop().result()
+            coming = [read(following) for following in blocks[number + 1 : number + 2]]
+            yield frame, block
+            del frame
 
 
 def row_chunks(profiles: pl.DataFrame | pl.LazyFrame, copies: int = _COPIES) -> Iterator[pl.DataFrame]:

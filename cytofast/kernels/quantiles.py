@@ -76,27 +76,42 @@ def _pivots(values: Floats, rank: int, sample: Floats) -> tuple[float, float]:
 
 
 @compiled
-def _select(values: Floats, rank: int, packed: Floats, sample: Floats) -> tuple[float, float, bool]:
+def _gather_inside(values: Floats, low: float, high: float, out: Floats) -> int:
+    """The values strictly between ``low`` and ``high``, packed into ``out`` (which may be ``values`` itself)."""
+    size = 0
+    for i in range(values.size):
+        value = values[i]
+        out[size] = value
+        size += (value > low) & (value < high)
+    return size
+
+
+@compiled
+def _select(values: Floats, rank: int, packed: Floats, sample: Floats) -> tuple[Any, Any, bool]:
     """The value of ``rank`` (from 0) among ``values`` without NaN, and the one before it if that came along."""
+    open_low, open_high = values.dtype.type(-np.inf), values.dtype.type(np.inf)
     current = values
     while current.size > _HANDFUL:
         low, high = _pivots(current, rank, sample)
         below, upto = _count(current, low, high)
-        if rank < below:
-            low, high = -np.inf, low
-            below, upto = _count(current, low, high)
-        elif rank >= upto:
-            low, high = high, np.inf
+        if rank < below or rank >= upto:
+            low, high = (open_low, low) if rank < below else (high, open_high)
             below, upto = _count(current, low, high)
         if low == high:
             return low, low, rank > below
-        if upto - below == current.size:
-            # Nothing lies outside (few distinct values, or a sample of bad luck): sort what there is.
-            ordered = np.sort(current)
-            return ordered[rank], ordered[max(rank - 1, 0)], rank > 0
-        size = _gather(current, low, high, packed)
+        if upto - below < current.size:
+            size = _gather(current, low, high, packed)
+            rank -= below
+        else:
+            # Nothing lies outside: few distinct values, or a sample of bad luck. Both ends are taken off.
+            under_high, upto_low = _count(current, high, low)
+            if rank < upto_low:
+                return low, low, rank > 0
+            if rank >= under_high:
+                return high, high, rank > under_high
+            size = _gather_inside(current, low, high, packed)
+            rank -= upto_low
         current = packed[:size]
-        rank -= below
     for i in range(current.size):
         sample[i] = current[i]
     _insertion_sort(sample, current.size)

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,3 +94,19 @@ def test_a_constant_has_no_spread():
 def test_quantiles_equal_numpy(values):
     found = grouped_quantiles(np.array([[*values, np.nan]]), np.array([0, len(values) + 1]), np.array([0.25, 0.5, 0.9]))
     assert np.array_equal(found[:, 0, 0], np.quantile(values, [0.25, 0.5, 0.9]))
+
+
+@given(
+    st.lists(st.sampled_from([-np.inf, -1.0, 0.0, 1.0, 2.0, np.inf, np.nan]), min_size=13, max_size=300),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_few_distinct_values_with_infinities(values, dtype):
+    columns = np.array([values], dtype=dtype)
+    got = grouped_medians(columns, np.array([0, len(values)]))[0, 0]
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        want = np.nanmedian(columns.astype(np.float64))
+    present = np.sort(columns[0][~np.isnan(columns[0])])
+    if present.size and present.size % 2 == 0 and present[present.size // 2] == present[present.size // 2 - 1]:
+        want = present[present.size // 2]  # equal infinities stay themselves
+    np.testing.assert_equal(got, np.float64(want))
