@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cytofast.errors import StoreError as StoreError
     from cytofast.ingest.example import write_example as write_example
     from cytofast.ingest.profiles import read_profiles as read_profiles
-    from cytofast.ingest.profiles import write_profiles as write_profiles
+    from cytofast.ingest.writing import write_profiles as write_profiles
     from cytofast.recipe.recipe import Recipe as Recipe
     from cytofast.recipe.run import run as run
     from cytofast.resources import limits as limits
@@ -74,7 +74,7 @@ _HOMES = {
     "normalize_wells": "schema",
     "limits": "resources",
     "read_profiles": "ingest.profiles",
-    "write_profiles": "ingest.profiles",
+    "write_profiles": "ingest.writing",
     "write_example": "ingest.example",
     "open_store": "store.profile_store",
     "ProfileStore": "store.profile_store",
