@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -23,6 +23,8 @@ from cytofast.sharing import shared_columns, sharing_frame
 Profiles = TypeVar("Profiles", pl.DataFrame, pl.LazyFrame)
 """Steps give back what they were given: a DataFrame for a DataFrame, a LazyFrame for a LazyFrame."""
 
+Table = TypeVar("Table", bound=pl.DataFrame | pl.LazyFrame)
+
 Reference = str | pl.Expr | None
 """Rows to learn from: a SQL predicate over metadata, a Polars expression, or ``None`` for every row."""
 
@@ -30,6 +32,8 @@ FloatMatrix = NDArray[np.float32] | NDArray[np.float64]
 
 # A block is held as the frame that was read, the matrix made of it, and the scratch of a kernel in float64.
 _COPIES = 6
+_CACHED_COLUMNS = 64
+"""Columns turned into rows at once: they and the rows they touch stay in cache."""
 _BLOCKS = 8
 """A large lazy table is cut into at least so many blocks: the next is read while one is computed with."""
 _WORTH_READING = 32 << 20
@@ -161,12 +165,30 @@ def to_matrix(frame: pl.DataFrame, features: Sequence[str]) -> FloatMatrix:
     dtype = pl.Float32 if all(schema[name] == pl.Float32 for name in features) else pl.Float64
     if not features:
         return np.empty((frame.height, 0), dtype=np.float32, order="F")
-    chosen = frame.select(features)
+    chosen = take_columns(frame, features)
     wrong = [name for name in features if schema[name] != dtype]
     matrix = (chosen.with_columns(pl.col(wrong).cast(dtype)) if wrong else chosen).to_numpy(order="fortran")
     # A single column comes back without an order of its own; a zero-copy view must not be written to.
     matrix = np.asfortranarray(matrix.reshape(frame.height, len(features)))
     return matrix  # noqa: RET504
+
+
+def take_columns(profiles: Table, names: Sequence[str]) -> Table:
+    """Columns by name; of a frame in memory without an expression for each, which costs as much as small kernels do."""
+    return cast("Table", profiles[list(names)] if isinstance(profiles, pl.DataFrame) else profiles.select(names))
+
+
+def to_rows(columns: Sequence[NDArray[Any]], order: NDArray[np.int64]) -> FloatMatrix:
+    """Rows in this order, ``float[n_rows, n_columns]`` in C order, of columns as ``Series.to_numpy`` gives them."""
+    dtype = np.float32 if all(column.dtype == np.float32 for column in columns) else np.float64
+    rows = np.empty((len(order), len(columns)), dtype=dtype)
+    some = np.empty((_CACHED_COLUMNS, len(order)), dtype=dtype)
+    for start in range(0, len(columns), _CACHED_COLUMNS):
+        block = columns[start : start + _CACHED_COLUMNS]
+        for place, column in zip(some, block, strict=False):
+            place[:] = column[order]
+        rows[:, start : start + len(block)] = some[: len(block)].T
+    return rows
 
 
 def to_block(
@@ -222,7 +244,7 @@ def column_blocks(
         width = block_width(profiles.height, _itemsize(profiles.schema, features), len(features))
         for start in range(0, len(features), width):
             block = features[start : start + width]
-            yield profiles.select([*keys, *(name for name in block if name not in keys)]), block
+            yield take_columns(profiles, [*keys, *(name for name in block if name not in keys)]), block
         return
     schema = profiles.collect_schema()
     n_rows = profiles.select(pl.len()).collect().item()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,14 @@ from cytofast.kernels.ranks import average_ranks
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
+
+
+class SameSize(NamedTuple):
+    """Groups with the same number of rows: their numbers ``[g]``, rows ``[g, size]`` and matrices ``r[g, size, size]``."""
+
+    groups: NDArray[np.int64]
+    members: NDArray[np.int64]
+    r: Doubles
 
 
 def _unit(rows: Doubles) -> Doubles:
@@ -30,7 +38,7 @@ def _units(rows: Floats, rank: bool, threads: int) -> Doubles:
 
 def replicate_correlations(
     rows: Floats, bounds: NDArray[np.int64], rank: bool = True, threads: int = 1
-) -> list[Doubles]:
+) -> list[SameSize]:
     """Correlations between the rows of each group, over features where both are finite.
 
     Parameters
@@ -44,8 +52,8 @@ def replicate_correlations(
 
     Returns
     -------
-    list of float64[r, r]
-        One symmetric matrix a group; the diagonal and whatever is undefined are NaN.
+    list of SameSize
+        Every group once. The diagonal of a matrix and whatever is undefined are NaN.
     """
     present: NDArray[np.bool_] = np.isfinite(rows)
     whole: NDArray[np.bool_] = np.all(present, axis=1)
@@ -54,14 +62,26 @@ def replicate_correlations(
     else:
         units = np.empty(rows.shape)
         units[whole] = _units(rows[whole], rank, threads)
+    sizes = np.diff(bounds)
     out = []
-    for low, high in pairwise(bounds.tolist()):
-        group = slice(low, high)
-        complete = bool(whole[group].all())
-        r = units[group] @ units[group].T if complete else _with_gaps(rows[group], present[group], rank)
-        np.fill_diagonal(r, np.nan)
-        out.append(np.clip(r, -1.0, 1.0))
+    for size in np.unique(sizes):
+        groups = np.flatnonzero(sizes == size)
+        members = bounds[groups, None] + np.arange(size)
+        stack = stacked(units, members)
+        r = stack @ stack.transpose(0, 2, 1)
+        for gappy in np.flatnonzero(~whole[members].all(axis=1)):
+            r[gappy] = _with_gaps(rows[members[gappy]], present[members[gappy]], rank)
+        r[:, np.arange(size), np.arange(size)] = np.nan
+        out.append(SameSize(groups, members, np.clip(r, -1.0, 1.0, out=r)))
     return out
+
+
+def stacked(rows: Floats, members: NDArray[np.int64]) -> Floats:
+    """``float[n_groups, size, f]``: the rows of some groups of one size, a view where they are neighbours."""
+    first = int(members[0, 0])
+    if np.array_equal(members.ravel(), np.arange(first, first + members.size)):
+        return rows[first : first + members.size].reshape(*members.shape, rows.shape[1])
+    return rows[members]
 
 
 def _with_gaps(rows: Floats, present: NDArray[np.bool_], rank: bool) -> Doubles:
@@ -80,31 +100,48 @@ def _with_gaps(rows: Floats, present: NDArray[np.bool_], rank: bool) -> Doubles:
     return r
 
 
-def weights_of(r: Doubles, min_weight: float, precision: int | None) -> Doubles:
-    """``float64[r]``: mean positive correlation with the others, at least ``min_weight``, scaled to sum 1, rounded."""
+def means_of_pairs(r: Doubles) -> Doubles:
+    """``float64[n_groups]``: the mean of the defined correlations of ``r[n_groups, size, size]``; NaN where none is."""
     defined = ~np.isnan(r)
-    count = defined.sum(axis=1)
-    total = np.where(defined, np.maximum(r, 0.0), 0.0).sum(axis=1)
+    count = defined.sum(axis=(1, 2))
+    total = np.where(defined, r, 0.0).sum(axis=(1, 2))
+    means: Doubles = np.divide(total, count, out=np.full(len(r), np.nan), where=count > 0)
+    return means
+
+
+def weights_of(r: Doubles, min_weight: float, precision: int | None) -> Doubles:
+    """``float64[n_groups, size]``: the weights of the replicates of each group.
+
+    Mean positive correlation with the others, at least ``min_weight``, scaled to sum 1, rounded.
+    """
+    defined = ~np.isnan(r)
+    count = defined.sum(axis=2)
+    total = np.where(defined, np.maximum(r, 0.0), 0.0).sum(axis=2)
     # A replicate without spread has no correlation: it gets the least weight, as one that agrees with nobody.
-    raw = np.maximum(np.divide(total, count, out=np.zeros(len(r)), where=count > 0), min_weight)
-    whole = raw.sum()
-    weights = raw / whole if whole > 0 else np.full(len(r), 1.0 / len(r))
+    raw = np.maximum(np.divide(total, count, out=np.zeros(count.shape), where=count > 0), min_weight)
+    whole = raw.sum(axis=1, keepdims=True)
+    weights: Doubles = np.divide(raw, whole, out=np.full(raw.shape, 1.0 / raw.shape[1]), where=whole > 0)
     return weights if precision is None else np.round(weights, precision)
 
 
-def weighted_sum(rows: Floats, weights: Doubles, rescale: bool) -> Doubles:
-    """``float64[f]``: sum of weight x value over the values that are there; NaN where there is none.
+def weighted_sums(members: Floats, weights: Doubles, rescale: bool) -> Doubles:
+    """``float64[n_groups, f]``: sum of weight x value over the values of ``members[n_groups, size, f]`` that are there.
 
-    With ``rescale`` the sum is divided by the weights that took part: a missing value is then skipped, not
-    counted as 0.
+    NaN where there is none. With ``rescale`` the sum is divided by the weights that took part: a missing value is then
+    skipped, not counted as 0.
     """
-    missing = np.isnan(rows)
-    total: Doubles = weights @ np.where(missing, 0.0, rows)
-    if not missing.any():
+    if members.shape[1] == 1:
+        return members[:, 0].astype(np.float64)
+    missing = np.isnan(members)
+    holed = bool(missing.any())
+    row = weights[:, None, :]
+    with np.errstate(over="ignore"):  # a sum beyond float64 is infinite
+        total: Doubles = (row @ (np.where(missing, 0.0, members) if holed else members))[:, 0]
+    if not holed:
         return total
     if rescale:
-        taking_part = weights @ ~missing
-        with np.errstate(invalid="ignore", divide="ignore"):
-            total = np.where(taking_part > 0, total / taking_part * weights.sum(), np.nan)
-    total[missing.all(axis=0)] = np.nan
+        taking_part = (row @ ~missing)[:, 0]
+        scaled = total * weights.sum(axis=1, keepdims=True)
+        total = np.divide(scaled, taking_part, out=np.full(total.shape, np.nan), where=taking_part > 0)
+    total[missing.all(axis=1)] = np.nan
     return total

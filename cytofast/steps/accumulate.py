@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import Reference, predicate, to_matrix
+from cytofast.blocks import Reference, predicate, take_columns, to_matrix
 from cytofast.errors import DataError, listed
 from cytofast.kernels.comoments import CoMoments, absorb, comoments
 
@@ -30,7 +30,7 @@ def chunks(
     """Frames of some rows with the features (and ``extra`` columns), in the order of the table."""
     most = resources.current().working_bytes // (_COPIES * 8 * max(1, len(features)))
     rows = max(1, min(max(_CHUNK_ROWS, len(features)), most))
-    chosen = profiles.select(list(dict.fromkeys([*extra, *features])))
+    chosen = take_columns(profiles, list(dict.fromkeys([*extra, *features])))
     if isinstance(chosen, pl.DataFrame):
         yield from chosen.iter_slices(rows)
         return

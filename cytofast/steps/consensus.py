@@ -12,9 +12,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import Profiles, float_type, group_rows, require_rows, to_frame, to_matrix
+from cytofast.blocks import FloatMatrix, Profiles, float_type, group_rows, require_rows, take_columns, to_frame, to_rows
 from cytofast.errors import ProfileWarning, RecipeError, listed
-from cytofast.kernels.modz import replicate_correlations, weighted_sum, weights_of
+from cytofast.kernels.modz import means_of_pairs, replicate_correlations, stacked, weighted_sums, weights_of
 from cytofast.kernels.moments import grouped_moments
 from cytofast.kernels.quantiles import grouped_medians
 from cytofast.schema import KEYS, Features, as_columns, is_metadata, require_columns, resolve_features
@@ -135,38 +135,28 @@ class Consensus(Step):
         parts: list[pl.DataFrame] = []
         agreement: list[Doubles] = []
         for rows in _held(profiles, by, features, head):
-            for frame, bounds in _batches(rows, by, features):
-                reduced, agreed = self._reduce(frame, features, bounds)
+            for members, bounds in _batches(rows, by, features):
+                reduced, agreed = self._reduce(members, bounds)
                 parts.append(to_frame(reduced, dtypes))
                 agreement.append(agreed)
         mean = pl.Series(AGREEMENT, np.concatenate(agreement)).fill_nan(None)
         return as_given(pl.concat([head.with_columns(mean), pl.concat(parts)], how="horizontal"), profiles)
 
-    def _reduce(self, frame: pl.DataFrame, features: list[str], bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
-        """Profiles ``[n_groups, f]`` of rows that lie group by group, and the mean correlation of each group."""
+    def _reduce(self, rows: FloatMatrix, bounds: NDArray[np.int64]) -> tuple[Doubles, Doubles]:
+        """Profiles ``[n_groups, f]`` of ``rows[n, f]`` that lie group by group, and the mean correlation of each group."""
         threads = resources.current().threads
-        matrix = to_matrix(frame, features)
-        rows: NDArray[np.floating] = np.ascontiguousarray(matrix)
-        correlations = replicate_correlations(rows, bounds, self.correlation == "spearman", threads)
-        agreement = np.array([_mean_of_pairs(r) for r in correlations])
+        agreement = np.empty(len(bounds) - 1)
+        reduced = np.empty((len(bounds) - 1, rows.shape[1]))
+        for part in replicate_correlations(rows, bounds, self.correlation == "spearman", threads):
+            agreement[part.groups] = means_of_pairs(part.r)
+            if self.method == "modz":
+                weights = weights_of(part.r, self.min_weight, self.precision)
+                reduced[part.groups] = weighted_sums(stacked(rows, part.members), weights, self.missing == "skip")
         if self.method == "median":
-            return grouped_medians(matrix.T, bounds, threads), agreement
+            return grouped_medians(rows.T, bounds, threads), agreement
         if self.method == "mean":
-            return grouped_moments(matrix.T, bounds)[1], agreement
-        out = np.empty((len(bounds) - 1, len(features)))
-        for group, r in enumerate(correlations):
-            members = rows[bounds[group] : bounds[group + 1]]
-            if len(members) == 1:
-                out[group] = members[0]
-            else:
-                weights = weights_of(r, self.min_weight, self.precision)
-                out[group] = weighted_sum(members, weights, self.missing == "skip")
-        return out, agreement
-
-
-def _mean_of_pairs(r: Doubles) -> float:
-    defined = r[~np.isnan(r)]
-    return float(defined.mean()) if defined.size else float("nan")
+            return grouped_moments(rows.T, bounds)[1], agreement
+        return reduced, agreement
 
 
 def _groups(profiles: pl.DataFrame | pl.LazyFrame, by: list[str], metadata: list[str]) -> pl.DataFrame:
@@ -184,7 +174,7 @@ def _held(
     profiles: pl.DataFrame | pl.LazyFrame, by: list[str], features: list[str], head: pl.DataFrame
 ) -> Iterator[pl.DataFrame]:
     """Whole groups in memory, in order: all at once if they fit, else some of them with each reading."""
-    chosen = profiles.select([*by, *features])
+    chosen = take_columns(profiles, [*by, *features])
     if isinstance(chosen, pl.DataFrame):
         yield chosen
         return
@@ -198,18 +188,17 @@ def _held(
         yield chosen.join(keys.lazy(), on=by, how="semi", nulls_equal=True, maintain_order="left").collect()
 
 
-def _batches(rows: pl.DataFrame, by: list[str], features: list[str]) -> Iterator[tuple[pl.DataFrame, Any]]:
+def _batches(rows: pl.DataFrame, by: list[str], features: list[str]) -> Iterator[tuple[FloatMatrix, Any]]:
     """Some whole groups at a time, their rows side by side, with the bounds of each group."""
     codes, keys = group_rows(rows, by)
     order = np.argsort(codes, kind="stable")
     bounds = np.zeros(keys.height + 1, dtype=np.int64)
     np.cumsum(np.bincount(codes, minlength=keys.height), out=bounds[1:])
     most = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 8) // (8 * max(1, len(features))))
-    shuffled = bool(np.any(codes[1:] < codes[:-1]))
-    rows = rows.select(features)
+    columns = [column.to_numpy() for column in take_columns(rows, features).get_columns()]
     first = 0
     while first < keys.height:
         last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + most, side="right")) - 1)
         low, high = bounds[first], bounds[last]
-        yield rows[order[low:high]] if shuffled else rows[low:high], bounds[first : last + 1] - low
+        yield to_rows(columns, order[low:high]), bounds[first : last + 1] - low
         first = last
