@@ -28,7 +28,8 @@ class TaskResults:
         One row a task and condition: ``task``, conditions, conditions ``_against``, ``n`` (perturbations, labels or pairs that
         could be tested), ``fraction_retrieved``, ``low``, ``high`` (95 % bootstrap interval), ``published`` (from the
         paper, null where there is none), ``n_retrieved``, ``n_untested``, ``mean_average_precision`` (mean over what was
-        tested; null for pairs), ``status`` (``"done"`` or ``"impossible"``) and ``note`` (why it is impossible, or what was left out).
+        tested; null for pairs), ``status`` (``"done"`` or ``"impossible"``) and ``note`` (why it is impossible, or what
+        was left out; null where there is nothing to say).
     plates
         One row a condition and plate (``task`` is ``"plates"``): ``plate``, ``n_wells``, ``n_controls``, ``n_empty``
         (wells without a perturbation), ``n_invalid`` (wells left out, their features being incomplete).
@@ -41,9 +42,9 @@ class TaskResults:
         columns as ``perturbations`` from ``mean_average_precision`` on.
     directions
         One row a directionality or percent-matching task and condition: ``n_same``, ``n_different`` (pairs), ``low_threshold``,
-        ``high_threshold`` (5th and 95th percentile of different pairs), ``n_below``, ``n_above``, ``share_below``, ``share_above``,
-        ``odds_ratio`` and ``p_value`` (Fisher's exact test: above against below, same against different pairs), ``p_below``,
-        ``p_above`` (Fisher's exact test of each tail: more same than different pairs).
+        ``high_threshold`` (5th and 95th percentile of different pairs), ``n_below``, ``n_above``, ``share_below``,
+        ``share_above``, ``odds_ratio`` and ``p_value`` (Fisher's exact test: above against below, same against different
+        pairs), ``p_below``, ``p_above`` (Fisher's exact test of each tail: more same than different pairs).
     pairs
         One row a true pair: ``first``, ``second`` (perturbation or gene), ``shared`` (labels), ``similarity``, ``beyond``
         (``"below"``, ``"between"``, ``"above"``).
