@@ -68,7 +68,9 @@ def replicate_correlations(
         groups = np.flatnonzero(sizes == size)
         members = bounds[groups, None] + np.arange(size)
         stack = stacked(units, members)
-        r = stack @ stack.transpose(0, 2, 1)
+        # Rows of length 1 cannot overflow: BLAS flags what it computes of the padding of small matrices.
+        with np.errstate(over="ignore", invalid="ignore"):
+            r = stack @ stack.transpose(0, 2, 1)
         for gappy in np.flatnonzero(~whole[members].all(axis=1)):
             r[gappy] = _with_gaps(rows[members[gappy]], present[members[gappy]], rank)
         r[:, np.arange(size), np.arange(size)] = np.nan
@@ -135,7 +137,7 @@ def weighted_sums(members: Floats, weights: Doubles, rescale: bool) -> Doubles:
     missing = np.isnan(members)
     holed = bool(missing.any())
     row = weights[:, None, :]
-    with np.errstate(over="ignore"):  # a sum beyond float64 is infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum beyond float64 is infinite; padding as above
         total: Doubles = (row @ (np.where(missing, 0.0, members) if holed else members))[:, 0]
     if not holed:
         return total
