@@ -10,8 +10,9 @@ from pathlib import Path
 import polars as pl
 
 from cytofast.errors import DataError, RecipeError
-from cytofast.ingest.csv_text import Lines, check_lines, parse_header, read_bytes
-from cytofast.ingest.endings import separator_of
+from cytofast.ingest.csv_text import Header, Lines, check_lines, parse_header, read_bytes
+from cytofast.ingest.endings import kind_of, separator_of
+from cytofast.ingest.quoting import written_in_quotes
 from cytofast.ingest.writing import write_profiles
 from cytofast.schema import LEVELS, MISSING_TEXT, PLATE, WELL, require_columns
 
@@ -25,8 +26,10 @@ def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame
     """Read a table of profiles, of any level, as a lazy frame.
 
     Parquet is read only as far as the query needs. CSV and TSV (``.gz`` too) are read at once: plates and wells stay
-    text (``1086293911`` is a name), other metadata gets the type that all of its rows have, features become numbers,
-    and what stands for "missing" (``NA``, ``nan``, nothing) becomes null.
+    text (``1086293911`` is a name), and so do metadata that are written in quotes, other metadata gets the type that all of
+    its rows have, features become numbers, and what stands for "missing" (``NA``, ``nan``, nothing) becomes null. GCT, GCTX,
+    AnnData (``.h5ad``) and DeepProfiler's ``.npz`` are read too: see :func:`read_gct`, :func:`read_gctx`,
+    :func:`read_anndata`, :func:`read_deepprofiler`.
 
     Parameters
     ----------
@@ -55,15 +58,42 @@ def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame
         raise DataError(f"{file}: a folder, not a table. Hint: give one file, or open a store with open_store.")
     if not file.is_file():
         raise DataError(f"{file}: no such file.")
-    separator = separator_of(file)
+    kind = kind_of(file)
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty (0 bytes). Hint: whatever made it was interrupted; make it again.")
-    profiles = _scan(file) if separator is None else _read_text(file, separator).lazy()
+    profiles = _read(file, kind)
     if level is not None:
         if level not in LEVELS:
             raise RecipeError.unknown("level", level, LEVELS)
         require_columns(profiles.collect_schema(), LEVELS[level], str(file))
     return profiles
+
+
+def _read(path: Path, kind: str) -> pl.LazyFrame:
+    """Each kind of file by its own reader, loaded when it is needed."""
+    if kind == "parquet":
+        return _scan(path)
+    if kind == "gct":
+        from cytofast.ingest.gct import read_gct
+
+        return read_gct(path).lazy()
+    if kind == "gctx":
+        from cytofast.ingest.gctx import read_gctx
+
+        return read_gctx(path)
+    if kind == "h5ad":
+        from cytofast.ingest.anndata_files import read_anndata
+
+        return read_anndata(path)
+    if kind == "npz":
+        from cytofast.ingest.deepprofiler import read_deepprofiler
+
+        return read_deepprofiler(path)
+    if kind == "npy":
+        from cytofast.ingest.embeddings import read_embeddings
+
+        return read_embeddings(path)
+    return _read_text(path, separator_of(path) or ",").lazy()
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -100,9 +130,20 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
     table = _parse(data, separator, names, path)
     # Whole numbers beyond 64 bits are names, as barcodes are; Parquet cannot hold integers so wide.
     wide = [n for n, dtype in table.schema.items() if dtype == pl.Int128 and not _FEATURE.fullmatch(n)]
+    wide += _text_by_its_quotes(table, header, lines.data, separator)
     if wide:
         table = _parse(data, separator, [*names, *wide], path)
     return _with_numbers(table, lines)
+
+
+def _text_by_its_quotes(table: pl.DataFrame, header: Header, data: bytes, separator: str) -> list[str]:
+    """Metadata that look like numbers but stand in quotes, unless everything does."""
+    doubtful = [n for n, d in table.schema.items() if d not in (pl.String, pl.Int128) and not _FEATURE.fullmatch(n)]
+    numbers = [n for n in table.columns if n not in doubtful and table.schema[n].is_numeric()][:1]
+    found = written_in_quotes(data, [header.position[name] for name in [*doubtful, *numbers]], separator)
+    if any(header.position[name] in found for name in numbers) or len(found) == table.width:
+        return []
+    return [name for name in doubtful if header.position[name] in found]
 
 
 def _parse(data: bytes, separator: str, text: list[str], path: Path) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -14,9 +15,10 @@ import polars as pl
 
 from cytofast.blocks import require_polars, row_chunks
 from cytofast.errors import RecipeError, SchemaError, StoreError, listed
-from cytofast.ingest.endings import separator_of
+from cytofast.ingest.endings import WRITTEN, kind_of, separator_of
+from cytofast.ingest.quoting import misread, quoted, quoted_name
 from cytofast.parquet import ProfileWriter
-from cytofast.schema import is_metadata
+from cytofast.schema import PLATE, WELL, is_metadata
 
 _BLOCK = 1 << 20
 _FLOAT_FORMAT = re.compile(r"%[-+ 0#]*[0-9]*(\.[0-9]+)?[eEfFgG]")
@@ -26,16 +28,18 @@ def write_profiles(profiles: pl.DataFrame | pl.LazyFrame, path: str | Path, *, f
     """Write profiles, and give back how many rows they had; the file appears when it is complete.
 
     A lazy frame is written piece by piece, never collected. The same profiles make the same bytes: gzip files carry no
-    time. Missing features are null in Parquet and empty in CSV.
+    time. Missing features are null in Parquet, empty in CSV, and NaN in GCT and AnnData files. In CSV a column of text whose
+    values all look like numbers is written in quotes, by which :func:`read_profiles` tells it from numbers.
 
     Parameters
     ----------
     profiles
         Any table.
     path
-        Where to; the name's ending (``.parquet``, ``.csv``, ``.csv.gz``, ``.tsv``, ...) says what to write.
+        Where to; the name's ending (``.parquet``, ``.csv``, ``.csv.gz``, ``.tsv``, ``.gct``, ``.h5ad``, ...) says what to
+        write. GCT is version 1.3, for Morpheus; ``.h5ad`` is AnnData's format and needs the extra ``anndata``.
     float_format
-        For CSV and TSV, such as ``"%.5g"``. ``None`` writes as many digits as are needed to read the same number.
+        For features in CSV, TSV and GCT, such as ``"%.5g"``. ``None`` writes as many digits as the same number needs.
 
     Raises
     ------
@@ -48,26 +52,45 @@ def write_profiles(profiles: pl.DataFrame | pl.LazyFrame, path: str | Path, *, f
     """
     file = Path(path)
     require_polars(profiles, "write_profiles")
-    separator = separator_of(file)
+    kind = kind_of(file)
+    if kind not in WRITTEN:
+        raise RecipeError(f"{file}: {kind} files are read, not written. Hint: write .parquet, .csv.gz, .gct or .h5ad.")
     if file.is_dir():
         raise StoreError(f"{file}: a folder. Hint: give a file name.")
-    if separator is not None:
-        return _write_text(profiles, file, separator, float_format)
     if float_format is not None:
-        raise RecipeError(f"{file}: Parquet holds numbers, not text; float_format={float_format!r} is for CSV")
-    wide = [n for n, dtype in profiles.collect_schema().items() if dtype in (pl.Int128, pl.UInt128, pl.Object)]
+        if kind in {"parquet", "h5ad"}:
+            what = {"parquet": "Parquet", "h5ad": "AnnData"}[kind]
+            raise RecipeError(f"{file}: {what} holds numbers, not text; float_format={float_format!r} is for CSV")
+        if not _FLOAT_FORMAT.fullmatch(float_format):
+            raise RecipeError(
+                f"float_format={float_format!r} is no format of numbers; write for example '%.5g' or '%.3f'"
+            )
+    if kind == "text":
+        return _write_text(profiles, file, cast("str", separator_of(file)), float_format)
+    if kind == "gct":
+        return _write_gct(profiles, file, float_format)
+    if kind == "h5ad":
+        from cytofast.ingest.anndata_files import write_anndata
+
+        return write_anndata(profiles, file)
+    return _write_parquet(profiles, file)
+
+
+def _write_parquet(profiles: pl.DataFrame | pl.LazyFrame, path: Path) -> int:
+    schema = profiles.collect_schema()
+    wide = [n for n, dtype in schema.items() if dtype in (pl.Int128, pl.UInt128, pl.Object)]
     if wide:
         raise SchemaError(
-            f"{file}: {listed(wide)} hold {profiles.collect_schema()[wide[0]]}, which Parquet cannot. "
+            f"{path}: {listed(wide)} hold {schema[wide[0]]}, which Parquet cannot. "
             "Hint: cast them, for example to text."
         )
-    with ProfileWriter(file) as writer:
-        for frame in _frames(profiles):
+    with ProfileWriter(path) as writer:
+        for frame in frames_of(profiles):
             writer.write(frame)
     return writer.rows
 
 
-def _frames(profiles: pl.DataFrame | pl.LazyFrame) -> Iterator[pl.DataFrame]:
+def frames_of(profiles: pl.DataFrame | pl.LazyFrame) -> Iterator[pl.DataFrame]:
     """Yield the rows, at least one frame even where there are none."""
     empty = True
     for frame in row_chunks(profiles):
@@ -77,69 +100,118 @@ def _frames(profiles: pl.DataFrame | pl.LazyFrame) -> Iterator[pl.DataFrame]:
         yield pl.DataFrame(schema=profiles.collect_schema())
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path to write to; what is there afterwards gets its name when it is complete and on disk."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}). What was there before is unchanged. "
+            f"Hint: is the disk full, or is writing not allowed?"
+        ) from error
+    finally:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing_text(path: Path) -> Iterator[IO[bytes]]:
+    """Give what bytes are written to, packed if the name ends in ``.gz``."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.name.lower().endswith(".gz"):
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
+                yield cast("IO[bytes]", packed)
+        else:
+            yield file
+
+
+class _Blocks:
+    """Hand bytes on in blocks of one size, so that what the compressor makes of them does not depend on how they come."""
+
+    def __init__(self, target: IO[bytes]) -> None:
+        self._target = target
+        self._waiting = bytearray()
+
+    def write(self, text: bytes) -> None:
+        """Take some bytes."""
+        self._waiting += text
+        whole = len(self._waiting) // _BLOCK * _BLOCK
+        for begin in range(0, whole, _BLOCK):
+            self._target.write(self._waiting[begin : begin + _BLOCK])
+        del self._waiting[:whole]
+
+    def finish(self) -> None:
+        """Hand on what is left."""
+        self._target.write(self._waiting)
+
+
+def _write_gct(profiles: pl.DataFrame | pl.LazyFrame, path: Path, float_format: str | None) -> int:
+    from cytofast.ingest.gct_writing import gct_lines
+
+    with _writing_text(path) as target:
+        blocks = _Blocks(target)
+        for line in gct_lines(profiles, path, float_format):
+            blocks.write(line.encode())
+        blocks.finish()
+    return int(profiles.lazy().select(pl.len()).collect().item())
+
+
 def _write_text(profiles: pl.DataFrame | pl.LazyFrame, path: Path, separator: str, float_format: str | None) -> int:
-    if float_format is not None and not _FLOAT_FORMAT.fullmatch(float_format):
-        raise RecipeError(f"float_format={float_format!r} is no format of numbers; write for example '%.5g' or '%.3f'")
     schema = profiles.collect_schema()
     other = [n for n, d in schema.items() if d.is_nested() or d in (pl.Duration, pl.Binary, pl.Object)]
     if other:
         what = "lists" if schema[other[0]].is_nested() else schema[other[0]]
         raise SchemaError(f"{path}: {listed(other)} hold {what}, which CSV cannot. Hint: write Parquet, or cast them.")
-    temporary = path.with_name(f".{path.name}.tmp")
+    always = _to_quote(profiles)
     rows = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        with temporary.open("wb") as file:
-            if path.name.lower().endswith(".gz"):
-                with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-                    rows = _write_rows(profiles, cast("IO[bytes]", packed), separator, float_format)
-            else:
-                rows = _write_rows(profiles, file, separator, float_format)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _writing_text(path) as target:
+        blocks = _Blocks(target)
+        blocks.write((separator.join(quoted_name(name, separator) for name in schema) + "\n").encode())
+        for frame in frames_of(profiles):
+            text = io.BytesIO()
+            written = _as_written(frame, separator, float_format, always)
+            written.write_csv(text, separator=separator, include_header=False, quote_style="never")
+            blocks.write(text.getvalue())
+            rows += frame.height
+        blocks.finish()
     return rows
 
 
-def _cannot_write(path: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"{path}: cannot be written ({error.strerror or error}). What was there before is unchanged. "
-        f"Hint: is the disk full, or is writing not allowed?"
-    )
+def _to_quote(profiles: pl.DataFrame | pl.LazyFrame) -> set[str]:
+    """Columns of text that would be read as numbers; plates and wells are always read as text."""
+    schema = profiles.collect_schema()
+    names = {n for n, d in schema.items() if d in (pl.String, pl.Categorical, pl.Enum)} - {PLATE, WELL}
+    seen: set[str] = set()
+    if not names:
+        return names
+    for frame in row_chunks(profiles.select(sorted(names))):
+        for name in sorted(names):
+            column = frame[name].cast(pl.String).drop_nulls()
+            if len(column):
+                seen.add(name)
+                if not misread(column):
+                    names.discard(name)
+        if not names:
+            break
+    return names & seen
 
 
-def _write_rows(
-    profiles: pl.DataFrame | pl.LazyFrame, target: IO[bytes], separator: str, float_format: str | None
-) -> int:
-    rows = 0
-    # Blocks of one size, so that what the compressor makes of them does not depend on how the rows arrive.
-    waiting = bytearray()
-    for frame in _frames(profiles):
-        text = io.BytesIO()
-        _as_written(frame, float_format).write_csv(text, separator=separator, include_header=not rows)
-        waiting += text.getvalue()
-        rows += frame.height
-        while len(waiting) >= _BLOCK:
-            target.write(waiting[:_BLOCK])
-            del waiting[:_BLOCK]
-    target.write(waiting)
-    return rows
-
-
-def _as_written(frame: pl.DataFrame, float_format: str | None) -> pl.DataFrame:
+def _as_written(frame: pl.DataFrame, separator: str, float_format: str | None, always: set[str]) -> pl.DataFrame:
     columns = []
     for name, dtype in frame.schema.items():
+        column = frame[name]
         if dtype.is_float():
-            column = frame[name].fill_nan(None)
+            column = column.fill_nan(None)
             if float_format is not None and not is_metadata(name):
                 shown = [None if value is None else float_format % value for value in column.to_list()]
                 column = pl.Series(name, shown, dtype=pl.String)
             columns.append(column)
+        elif dtype in (pl.String, pl.Categorical, pl.Enum):
+            columns.append(quoted(column.cast(pl.String), separator, always=name in always))
     return frame.with_columns(columns)
