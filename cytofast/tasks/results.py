@@ -26,8 +26,8 @@ class TaskResults:
     ----------
     summary
         One row a task and condition: ``task``, conditions, conditions ``_against``, ``n`` (perturbations, labels or pairs that
-        could be tested), ``fraction_retrieved``, ``low``, ``high`` (95 % bootstrap interval), ``published`` (from the
-        paper, null where there is none), ``n_retrieved``, ``n_untested``, ``mean_average_precision`` (mean over what was
+        could be tested), ``fraction_retrieved``, ``low``, ``high`` (exact 95 % interval of a share, after
+        Clopper and Pearson), ``published`` (from the paper, null where there is none), ``n_retrieved``, ``n_untested``, ``mean_average_precision`` (mean over what was
         tested; null for pairs), ``status`` (``"done"`` or ``"impossible"``) and ``note`` (why it is impossible, or what
         was left out; null where there is nothing to say).
     plates
@@ -77,6 +77,54 @@ class TaskResults:
 
 
 TABLES = tuple(field.name for field in fields(TaskResults))[:7]
+
+_RETRIEVED: dict[str, pl.DataType] = {
+    "mean_average_precision": pl.Float64(),
+    "mean_normalized_average_precision": pl.Float64(),
+    "p_value": pl.Float64(),
+    "p_method": pl.String(),
+    "q_value": pl.Float64(),
+    "n_profiles": pl.Int64(),
+    "retrieved": pl.Boolean(),
+}
+COLUMNS: dict[str, dict[str, pl.DataType]] = {
+    "summary": {
+        "n": pl.Int64(),
+        "fraction_retrieved": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "published": pl.Float64(),
+        "n_retrieved": pl.Int64(),
+        "n_untested": pl.Int64(),
+        "mean_average_precision": pl.Float64(),
+        "status": pl.String(),
+        "note": pl.String(),
+    },
+    "plates": {
+        "plate": pl.String(),
+        "n_wells": pl.Int64(),
+        "n_controls": pl.Int64(),
+        "n_empty": pl.Int64(),
+        "n_invalid": pl.Int64(),
+    },
+    "perturbations": {"name": pl.String(), "about": pl.String(), "position": pl.String(), **_RETRIEVED},
+    "labels": {"name": pl.String(), "about": pl.String(), **_RETRIEVED},
+    "directions": {
+        **dict.fromkeys(("n_same", "n_different"), pl.Int64()),
+        **dict.fromkeys(("low_threshold", "high_threshold"), pl.Float64()),
+        **dict.fromkeys(("n_below", "n_above"), pl.Int64()),
+        **dict.fromkeys(("share_below", "share_above", "odds_ratio", "p_value", "p_below", "p_above"), pl.Float64()),
+    },
+    "pairs": {
+        "first": pl.String(),
+        "second": pl.String(),
+        "shared": pl.String(),
+        "similarity": pl.Float64(),
+        "beyond": pl.String(),
+    },
+    "quantiles": {"quantile": pl.Float64(), "same": pl.Float64(), "different": pl.Float64()},
+}
+"""Columns of each table behind ``task`` and the conditions."""
 
 
 def read_results(folder: str | Path) -> TaskResults:
