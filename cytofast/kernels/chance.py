@@ -242,9 +242,9 @@ def _draw_steps(first: Singles, second: Singles, key: np.uint64, at: np.uint64, 
 
 @compiled
 def _climb(
-    earlier: Singles, inverse: Singles, places: Singles, ranks: Singles, beyond: Singles, equal: Singles
+    earlier: Singles, inverse: Singles, places: Singles, ranks: Singles, beyond: Singles, apart: Singles
 ) -> None:
-    """Compare a new position with four earlier ones: is it behind them, do they step back, are they the same."""
+    """Compare a new position with four earlier ones: is it behind them, do they step back, are they all apart."""
     for b in range(LANES):
         x = places[b]
         e0, e1, e2, e3 = earlier[0, b], earlier[1, b], earlier[2, b], earlier[3, b]
@@ -255,9 +255,8 @@ def _climb(
         beyond[b] += ((v0 if e0 > x else _0) + (v1 if e1 > x else _0)) + (
             (v2 if e2 > x else _0) + (v3 if e3 > x else _0)
         )
-        equal[b] += ((_1 if e0 == x else _0) + (_1 if e1 == x else _0)) + (
-            (_1 if e2 == x else _0) + (_1 if e3 == x else _0)
-        )
+        # Below 2^24 each, so the product of four differences does not overflow; 0 where one is.
+        apart[b] = min(apart[b], abs(((e0 - x) * (e1 - x)) * ((e2 - x) * (e3 - x))))
 
 
 @compiled
@@ -269,49 +268,76 @@ def _take_step(places: Singles, inverse: Singles, ranks: Singles, beyond: Single
 
 
 @compiled
-def _add_ladder(length: int, total: int, wanted: Integers, key: np.uint64, out: Doubles) -> None:
+def _start_ladder(
+    drawn: Singles, pairs: Integers, places: Singles, inverse: Singles, gains: Singles, apart: Singles
+) -> None:
+    """The first half of a ladder, which nobody asks for: sorted by a network, its precisions added up."""
+    half = drawn.shape[0]
+    for q in range(pairs.shape[0]):
+        exchange(drawn[pairs[q, 0]], drawn[pairs[q, 1]])
+    gains[:] = _0
+    apart[:] = _1
+    for k in range(half):
+        rank = np.float32(k + 1)
+        for b in range(LANES):
+            value = _1 / (drawn[k, b] + _1)
+            places[k, b] = drawn[k, b]
+            inverse[k, b] = value
+            gains[b] += rank * value
+        if k > 0:
+            for b in range(LANES):
+                apart[b] = min(apart[b], drawn[k, b] - drawn[k - 1, b])
+
+
+@compiled
+def _add_ladder(length: int, total: int, wanted: Integers, pairs: Integers, key: np.uint64, out: Doubles) -> None:
     """Add average precisions of random rankings with ``wanted[i]`` positives to ``out[i]``, for all ``i`` at once.
 
     Positions are drawn one after the other. A new one sets those beyond it a rank back, and adds its own precision, so each
-    step of a ladder is a random ranking with one positive more. Ladders with a position twice are left out. In float32,
-    right to :data:`LADDER_TOLERANCE`.
+    step of a ladder is a random ranking with one positive more. A step is left out where a position came twice up to it, so
+    what ``out[i]`` gets does not depend on the other sizes. In float32, right to :data:`LADDER_TOLERANCE`.
     """
+    half, top = length // 2, wanted[-1]
     # Three positions behind every list, never equal to a drawn one, fill the last four.
     places = np.full((length + 3, LANES), np.float32(-1.0), dtype=np.float32)
     inverse = np.zeros((length + 3, LANES), dtype=np.float32)
     table = np.empty((wanted.shape[0], LANES), dtype=np.float32)
     gains, beyond = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
-    ranks, equal = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
+    ranks, apart = np.empty(LANES, dtype=np.float32), np.empty(LANES, dtype=np.float32)
     drawn = np.empty((length, LANES), dtype=np.float32)
+    filled = np.zeros(wanted.shape[0], dtype=np.int64)
+    size = out.shape[1]
     at = np.uint64(0)
-    n = 0
-    while n < out.shape[1]:
-        for k in range(length // 2):
-            _draw_steps(drawn[2 * k], drawn[2 * k + 1], key, at, np.uint64(total))
-            at += np.uint64(LANES)
-        gains[:] = _0
-        equal[:] = _0
-        places[:] = np.float32(-1.0)
-        inverse[:] = _0
+    while filled.min() < size:
+        for k in range((top + 1) // 2):
+            _draw_steps(drawn[2 * k], drawn[2 * k + 1], key, at + np.uint64(k * LANES), np.uint64(total))
+        at += np.uint64(half * LANES)
+        _start_ladder(drawn[:half], pairs, places, inverse, gains, apart)
+        places[half:] = np.float32(-1.0)
+        inverse[half:] = _0
         step = 0
-        for k in range(length):
+        for k in range(half, top):
             # What fills a group of four lies before everything: taken off again.
-            filling = (4 - k % 4) % 4
-            ranks[:] = np.float32(1 - filling)
+            ranks[:] = np.float32(1 - (4 - k % 4) % 4)
             beyond[:] = _0
             for i in range(0, k, 4):
-                _climb(places[i : i + 4], inverse[i : i + 4], drawn[k], ranks, beyond, equal)
+                _climb(places[i : i + 4], inverse[i : i + 4], drawn[k], ranks, beyond, apart)
             places[k] = drawn[k]
             _take_step(drawn[k], inverse[k], ranks, beyond, gains)
-            if step < wanted.shape[0] and wanted[step] == k + 1:
+            if wanted[step] == k + 1:
                 for b in range(LANES):
-                    table[step, b] = gains[b] / np.float32(k + 1)
+                    table[step, b] = gains[b] / np.float32(k + 1) if apart[b] > _0 else np.float32(-1.0)
                 step += 1
-        for b in range(LANES):
-            if equal[b] == _0 and n < out.shape[1]:
-                for i in range(wanted.shape[0]):
-                    out[i, n] += table[i, b]
-                n += 1
+        for i in range(wanted.shape[0]):
+            kept = 0
+            for b in range(LANES):
+                table[i, kept] = table[i, b]
+                kept += table[i, b] >= _0
+            kept = min(kept, size - filled[i])
+            place = filled[i]
+            for b in range(kept):
+                out[i, place + b] += table[i, b]
+            filled[i] = place + kept
 
 
 def climb_means(
@@ -333,6 +359,7 @@ def climb_means(
     out[:] = 0.0
     sizes = np.array([m for m, _ in designs], dtype=np.int64)
     queries = np.array([k for _, k in designs], dtype=np.int64)
+    pairs = network(length // 2)
     for start in range(0, out.shape[1], CHUNK):
         # Compiled functions give Python back plain integers.
         stream = np.uint64(substream(np.uint64(key), np.uint64((first + start) // CHUNK)))
@@ -340,6 +367,6 @@ def climb_means(
             asking = np.flatnonzero(queries > slot)
             wanted, which = np.unique(sizes[asking], return_inverse=True)
             part = np.zeros((len(wanted), min(CHUNK, out.shape[1] - start)))
-            _add_ladder(length, n_total, wanted, np.uint64(substream(stream, np.uint64(slot))), part)
+            _add_ladder(length, n_total, wanted, pairs, np.uint64(substream(stream, np.uint64(slot))), part)
             out[asking, start : start + part.shape[1]] += part[which]
     out /= queries[:, None]
