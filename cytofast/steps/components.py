@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from cytofast.blocks import group_rows
 from cytofast.errors import DataError, ProfileWarning, RecipeError
 from cytofast.kernels.whitening import decompose
 from cytofast.schema import as_columns
@@ -45,6 +44,7 @@ class PrincipalComponents(LinearStep):
 
     name: ClassVar[str] = "principal_components"
     separable: ClassVar[bool] = False
+    measured: ClassVar[tuple[str, ...]] = ("feature", "mean", "weights", "n_reference")
 
     variance: float = 0.98
 
@@ -111,12 +111,7 @@ class PrincipalComponents(LinearStep):
         """One name a component."""
         return [f"PC_{k}" for k in range(1, len(fit["weights"][0]) + 1)]
 
-    def maps(self, fit: pl.DataFrame) -> list[LinearMap]:
-        """The rotation of each group."""
-        codes, _ = group_rows(fit, as_columns(self.by))
-        found = []
-        for code in range(int(codes.max()) + 1):
-            part = fit.filter(codes == code)
-            weights = part["weights"].list.to_array(len(part["weights"][0])).to_numpy()
-            found.append(LinearMap(part["mean"].to_numpy(), weights))
-        return found
+    def map_of(self, part: pl.DataFrame) -> LinearMap:
+        """The rotation of a group."""
+        weights = part["weights"].list.to_array(len(part["weights"][0])).to_numpy()
+        return LinearMap(part["mean"].to_numpy(), weights)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import polars as pl
 
-from cytofast.blocks import Profiles, group_rows
+from cytofast.blocks import Profiles
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.comoments import CoMoments, spreads_of
 from cytofast.kernels.whitening import Decomposition, decompose, probes, refine, whitening_matrix
@@ -70,6 +70,7 @@ class Sphere(LinearStep):
 
     name: ClassVar[str] = "sphere"
     separable: ClassVar[bool] = False
+    measured: ClassVar[tuple[str, ...]] = ("feature", "mean", "scale", "loadings", "singular", "rank", "n_reference")
 
     method: Method = "ZCA-cor"
     epsilon: float = 1e-6
@@ -168,22 +169,15 @@ class Sphere(LinearStep):
         scale: Doubles = spreads / np.sqrt(moments.n_rows)
         return scale
 
-    def maps(self, fit: pl.DataFrame) -> list[LinearMap]:
-        """The whitening matrix of each group for this method and ``epsilon``."""
-        codes, _ = group_rows(fit, as_columns(self.by))
-        found = []
-        for code in range(int(codes.max()) + 1):
-            part = fit.filter(codes == code)
-            vectors = part["loadings"].list.to_array(part.height).to_numpy()
-            matrix = whitening_matrix(
-                vectors,
-                part["singular"].to_numpy(),
-                part["n_reference"][0],
-                self.epsilon,
-                self.method.startswith("ZCA"),
-            )
-            found.append(LinearMap(part["mean"].to_numpy(), matrix / part["scale"].to_numpy()[:, None]))
-        return found
+    def map_of(self, part: pl.DataFrame) -> LinearMap:
+        """The whitening matrix of a group for this method and ``epsilon``."""
+        vectors = part["loadings"].list.to_array(part.height).to_numpy()
+        # Singular values belong to directions, not to features: descending, whatever the order of the rows.
+        singular = np.sort(part["singular"].to_numpy())[::-1]
+        matrix = whitening_matrix(
+            vectors, singular, part["n_reference"][0], self.epsilon, self.method.startswith("ZCA")
+        )
+        return LinearMap(part["mean"].to_numpy(), matrix / part["scale"].to_numpy()[:, None])
 
     def sweep(self, profiles: Profiles, epsilons: Sequence[float]) -> Iterator[tuple[float, Profiles]]:
         """The profiles sphered with each of several ``epsilon``, all from one decomposition.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,15 +15,16 @@ from cytofast.blocks import (
     Profiles,
     Reference,
     float_type,
-    group_rows,
     predicate,
     predicate_columns,
+    require_polars,
     require_rows,
     to_frame,
     to_matrix,
 )
-from cytofast.errors import DataError, ProfileWarning, listed
+from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.fitted import FittedGroups, fitted_groups, require_free_names
 from cytofast.steps.step import Scope, Step
 
 Doubles = NDArray[np.float64]
@@ -41,12 +42,16 @@ class LinearMap(NamedTuple):
 class LinearStep(Step):
     """A correction that mixes features: every well of a group is shifted and multiplied by the group's matrix."""
 
+    measured: ClassVar[tuple[str, ...]] = ()
+    """The columns of the fit, beside the ``by`` columns."""
+
     reference: Reference = None
     by: str | Sequence[str] | None = None
     features: Features = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_free_names(self.by, self.measured, type(self).__name__)
         if self.reference is not None:
             predicate(self.reference)
 
@@ -62,18 +67,20 @@ class LinearStep(Step):
     def checked(self, profiles: pl.DataFrame | pl.LazyFrame) -> list[str]:
         """The features, after all that the step needs was found."""
         where = type(self).__name__
+        require_polars(profiles, where)
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), where)
-        features = resolve_features(schema, self.features, where)
+        features = resolve_features(schema, self.features, where, as_columns(self.by))
         require_rows(profiles, where)
         return features
 
     def outputs_of(self, fit: pl.DataFrame) -> list[str]:
         """Names of the columns that come out; the features themselves, unless they are mixed beyond recognition."""
-        return _features_of(fit)
+        names: list[str] = fit["feature"].unique(maintain_order=True).to_list()
+        return names
 
-    def maps(self, fit: pl.DataFrame) -> list[LinearMap]:
-        """One map for each group of the fit, in the order of :func:`~cytofast.blocks.group_rows`."""
+    def map_of(self, part: pl.DataFrame) -> LinearMap:
+        """The map of one group, from its rows of the fit, which are in the order of the features."""
         raise NotImplementedError
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
@@ -85,24 +92,31 @@ class LinearStep(Step):
         Raises
         ------
         DataError
-            A group of the profiles is not in the fit.
+            A group of the profiles is not in the fit, or the fit has other groups than ``by`` makes.
+        RecipeError
+            A component would have the name of a column that is there already.
         SchemaError
             A feature of the fit is missing or not numeric.
         """
-        where, by = type(self).__name__, as_columns(self.by)
+        where = type(self).__name__
+        require_polars(profiles, where)
         schema = profiles.collect_schema()
-        features = _features_of(fit)
-        resolve_features(schema, features, where)
-        require_columns(schema, by, where)
-        _, keys = group_rows(fit, by)
-        maps, outputs = self.maps(fit), self.outputs_of(fit)
+        groups = fitted_groups(fit, as_columns(self.by), self.measured, schema, where)
+        features = groups.features
+        maps, outputs = [self.map_of(part) for part in groups.parts(fit)], self.outputs_of(fit)
+        taken = [name for name in outputs if name in schema and name not in features]
+        if taken:
+            raise RecipeError(
+                f"{where}: its components are to be called {listed(taken)}, and the profiles have such columns already. "
+                "Hint: rename or drop those."
+            )
         single = all(float_type(schema[name]) == pl.Float32 for name in features)
         dtypes = dict.fromkeys(outputs, pl.Float32() if single else pl.Float64())
 
         def mapped(frame: pl.DataFrame) -> pl.DataFrame:
             columns = to_matrix(frame, features).T
             out = np.empty((len(outputs), frame.height), dtype=np.float32 if single else np.float64)
-            for code, rows in _rows_of_groups(frame, by, keys, where):
+            for code, rows in _rows_of_groups(frame, groups):
                 centre, matrix = maps[code]
                 with np.errstate(invalid="ignore", over="ignore"):
                     out[:, rows] = matrix.T @ (columns[:, rows] - centre[:, None])
@@ -121,26 +135,11 @@ class LinearStep(Step):
         return profiles.map_batches(mapped, schema=pl.Schema({**kept, **dtypes}), streamable=True)
 
 
-def _features_of(fit: pl.DataFrame) -> list[str]:
-    names: list[str] = fit["feature"].unique(maintain_order=True).to_list()
-    return names
-
-
-def _rows_of_groups(
-    frame: pl.DataFrame, by: list[str], keys: pl.DataFrame, where: str
-) -> list[tuple[int, slice | NDArray[np.int64]]]:
+def _rows_of_groups(frame: pl.DataFrame, groups: FittedGroups) -> list[tuple[int, slice | NDArray[np.int64]]]:
     """Code of each group in the fit, and its rows in this frame, a few thousand at a time."""
-    if not by:
+    if not groups.by:
         return [(0, slice(start, start + _ROWS)) for start in range(0, frame.height, _ROWS)]
-    codes, present = group_rows(frame, by)
-    numbered = keys.with_row_index("fit row")
-    found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
-    if found.null_count():
-        unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
-        raise DataError(
-            f"{where}: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles, or fit with by=None."
-        )
-    codes = found.to_numpy().astype(np.int64)[codes]
+    codes = groups.of(frame)
     pieces: list[tuple[int, slice | NDArray[np.int64]]] = []
     for code in np.unique(codes):
         rows = np.flatnonzero(codes == code)

@@ -29,7 +29,8 @@ from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grouped_quantiles
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
-from cytofast.steps.scaling_fit import MEASURED, as_matrices, require_fit_of, require_same_kinds, scaled_frame
+from cytofast.steps.fitted import fitted_groups, require_free_names
+from cytofast.steps.scaling_fit import MEASURED, scaled_frame
 from cytofast.steps.step import Scope, Step
 
 ZeroScale = Literal["null", "one", "divide", "error"]
@@ -57,12 +58,7 @@ class _CentreAndScale(Step):
         super().__post_init__()
         if self.reference is not None:
             predicate(self.reference)
-        taken = [name for name in as_columns(self.by) if name in MEASURED]
-        if taken:
-            raise RecipeError(
-                f"{type(self).__name__}: by= cannot name {listed(taken)}, because the fit has columns of this name. "
-                "Hint: rename yours, for example Metadata_..."
-            )
+        require_free_names(self.by, MEASURED, type(self).__name__)
 
     @property
     def scope(self) -> Scope:
@@ -167,11 +163,7 @@ class _CentreAndScale(Step):
         where, by = type(self).__name__, as_columns(self.by)
         require_polars(profiles, where)
         schema = profiles.collect_schema()
-        require_fit_of(fit, by, where)
-        names = fit["feature"].unique(maintain_order=True).to_list()
-        resolve_features(schema, names, where)
-        require_columns(schema, by, where)
-        require_same_kinds(schema, fit.schema, by, where)
+        groups = fitted_groups(fit, by, MEASURED, schema, where)
         flat = fit.filter(fit["status"] != "ok")
         if flat.height and self.zero_scale != "divide":
             outcome = "are only centred" if self.zero_scale == "one" else "become null"
@@ -183,14 +175,14 @@ class _CentreAndScale(Step):
                 ProfileWarning,
                 stacklevel=3,
             )
-        keys, centres, scales = as_matrices(fit, by, names, where)
+        centres, scales = groups.table(fit["centre"]), groups.table(fit["scale"])
 
         def scaled(frame: pl.DataFrame) -> pl.DataFrame:
-            return scaled_frame(frame, by, names, keys, centres, scales, where)
+            return scaled_frame(frame, groups, centres, scales)
 
         if isinstance(profiles, pl.DataFrame):
             return scaled(profiles)
-        result = {name: float_type(dtype) if name in set(names) else dtype for name, dtype in schema.items()}
+        result = {name: float_type(dtype) if name in groups.features else dtype for name, dtype in schema.items()}
         return profiles.map_batches(scaled, schema=pl.Schema(result), streamable=True)
 
 

@@ -20,17 +20,19 @@ from cytofast.blocks import (
     predicate,
     predicate_columns,
     reference_mask,
+    require_polars,
     require_rows,
     require_unique,
     to_block,
     to_frame,
     to_matrix,
 )
-from cytofast.errors import DataError, RecipeError, SchemaError, listed
+from cytofast.errors import RecipeError, SchemaError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.polish import median_polish
 from cytofast.kernels.quantiles import grouped_medians
 from cytofast.schema import PLATE, WELL, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.fitted import fitted_groups, require_free_names
 from cytofast.steps.step import Scope, Step
 
 Statistic = Literal["mean", "median"]
@@ -63,6 +65,8 @@ class CentreWells(Step):
     """
 
     name: ClassVar[str] = "centre_wells"
+    measured: ClassVar[tuple[str, ...]] = ("feature", "centre", "n_reference")
+    """The columns of the fit, beside the ``by`` columns."""
 
     by: str | Sequence[str] = WELL
     statistic: Statistic = "mean"
@@ -75,6 +79,7 @@ class CentreWells(Step):
             raise RecipeError.unknown("statistic", str(self.statistic), get_args(Statistic))
         if not as_columns(self.by):
             raise RecipeError("CentreWells: by= needs at least one column")
+        require_free_names(self.by, self.measured, "CentreWells")
         if self.reference is not None:
             predicate(self.reference)
 
@@ -103,9 +108,10 @@ class CentreWells(Step):
         SchemaError
             A column is missing or not numeric.
         """
+        require_polars(profiles, "CentreWells")
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), "CentreWells")
-        features = resolve_features(schema, self.features, "CentreWells")
+        features = resolve_features(schema, self.features, "CentreWells", as_columns(self.by))
         require_rows(profiles, "CentreWells")
         by = as_columns(self.by)
         parts = []
@@ -130,29 +136,16 @@ class CentreWells(Step):
         DataError
             A position of the profiles is not in the fit, or no well of the reference has it.
         """
-        by = as_columns(self.by)
+        require_polars(profiles, "CentreWells")
         schema = profiles.collect_schema()
-        names = fit["feature"].unique(maintain_order=True).to_list()
-        require_columns(schema, by, "CentreWells")
-        resolve_features(schema, names, "CentreWells")
+        groups = fitted_groups(fit, as_columns(self.by), self.measured, schema, "CentreWells")
+        names = groups.features
         dtypes = {name: float_type(schema[name]) for name in names}
-        codes, keys = group_rows(fit, by)
-        column = fit["feature"].replace_strict(names, list(range(len(names))), return_dtype=pl.Int64).to_numpy()
-        centres = np.full((keys.height, len(names)), np.nan)
-        centres[codes, column] = fit["centre"].fill_null(np.nan).to_numpy()
-        lost = np.zeros(keys.height, dtype=np.int64)
-        np.add.at(lost, codes, fit["n_reference"].to_numpy())
-        numbered = keys.with_row_index("fit row").filter(lost > 0)
+        centres = groups.table(fit["centre"])
+        known = np.nansum(groups.table(fit["n_reference"]), axis=1) > 0
 
         def centred(frame: pl.DataFrame) -> pl.DataFrame:
-            here, present = group_rows(frame, by)
-            found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
-            if found.null_count():
-                unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
-                raise DataError(
-                    f"CentreWells: the fit has no values for {'/'.join(by)} {unknown}. Hint: fit these profiles too."
-                )
-            rows = found.to_numpy().astype(np.int64)[here]
+            rows = groups.of(frame, known)
             return frame.with_columns(to_frame(to_matrix(frame, names) - centres[rows], dtypes))
 
         if isinstance(profiles, pl.DataFrame):
@@ -190,6 +183,8 @@ class MedianPolish(Step):
     """
 
     name: ClassVar[str] = "median_polish"
+    measured: ClassVar[tuple[str, ...]] = ("feature", "kind", "position", "effect")
+    """The columns of the fit, beside the ``by`` columns."""
 
     by: str | Sequence[str] = PLATE
     well: str = WELL
@@ -202,6 +197,7 @@ class MedianPolish(Step):
         super().__post_init__()
         if not as_columns(self.by):
             raise RecipeError("MedianPolish: by= needs at least one column")
+        require_free_names(self.by, self.measured, "MedianPolish")
         if self.max_iterations < 1 or not self.tolerance >= 0:
             raise RecipeError("MedianPolish: max_iterations must be at least 1 and tolerance not negative")
 
@@ -230,9 +226,10 @@ class MedianPolish(Step):
         SchemaError
             A column is missing or not numeric, or a well's name cannot be read.
         """
+        require_polars(profiles, "MedianPolish")
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), "MedianPolish")
-        features = resolve_features(schema, self.features, "MedianPolish")
+        features = resolve_features(schema, self.features, "MedianPolish", as_columns(self.by))
         require_rows(profiles, "MedianPolish")
         by = as_columns(self.by)
         parts = []
@@ -258,30 +255,25 @@ class MedianPolish(Step):
         DataError
             A plate of the profiles is not in the fit.
         """
-        by = as_columns(self.by)
+        require_polars(profiles, "MedianPolish")
         schema = profiles.collect_schema()
-        names = fit["feature"].unique(maintain_order=True).to_list()
         require_columns(schema, self.columns(), "MedianPolish")
-        resolve_features(schema, names, "MedianPolish")
+        require_columns(fit.schema, self.measured, "MedianPolish: the fit")
+        overall = fit["kind"] == "overall"
+        groups = fitted_groups(fit, as_columns(self.by), self.measured, schema, "MedianPolish", overall)
+        names = groups.features
         dtypes = {name: float_type(schema[name]) for name in names}
-        codes, keys = group_rows(fit, by)
-        column = fit["feature"].replace_strict(names, list(range(len(names))), return_dtype=pl.Int64).to_numpy()
         tables = {}
         for kind in ("overall", "row", "column"):
             chosen = (fit["kind"] == kind).to_numpy()
             position = fit["position"].to_numpy()[chosen]
-            table = np.full((keys.height, int(position.max()) + 1, len(names)), np.nan)
-            table[codes[chosen], position, column[chosen]] = fit["effect"].fill_null(np.nan).to_numpy()[chosen]
+            table = np.full((groups.keys.height, int(position.max()) + 1, len(names)), np.nan)
+            effects = fit["effect"].fill_null(np.nan).to_numpy()
+            table[groups.codes[chosen], position, groups.columns[chosen]] = effects[chosen]
             tables[kind] = table
-        numbered = keys.with_row_index("fit row")
 
         def polished(frame: pl.DataFrame) -> pl.DataFrame:
-            here, present = group_rows(frame, by)
-            found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
-            if found.null_count():
-                unknown = listed(["/".join(str(v) for v in r) for r in present.filter(found.is_null()).rows()])
-                raise DataError(f"MedianPolish: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles.")
-            group = found.to_numpy().astype(np.int64)[here]
+            group = groups.of(frame)
             row, col = positions(frame[self.well], "MedianPolish")
             left = to_matrix(frame, names) - _at(tables["row"], group, row + 1) - _at(tables["column"], group, col + 1)
             if not self.keep_overall:
@@ -326,7 +318,8 @@ def positions(wells: pl.Series, where: str) -> tuple[NDArray[np.int64], NDArray[
             f"{where}: column {wells.name!r} has {listed(wrong.unique().to_list())}, which are no names of wells such as B07."
         )
     known = {name: _row_number(name) for name in letters.unique().to_list()}
-    return letters.replace_strict(known, return_dtype=pl.Int64).to_numpy(), digits.to_numpy() - 1
+    rows = letters.replace_strict(known, return_dtype=pl.Int64) if known else digits
+    return rows.to_numpy(), digits.to_numpy() - 1
 
 
 def _row_number(letters: str) -> int:

@@ -11,11 +11,21 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cytofast.blocks import Profiles, column_blocks, float_type, group_rows, require_rows, to_block, to_frame, to_matrix
-from cytofast.errors import DataError, RecipeError, listed
+from cytofast.blocks import (
+    Profiles,
+    column_blocks,
+    float_type,
+    require_polars,
+    require_rows,
+    to_block,
+    to_frame,
+    to_matrix,
+)
+from cytofast.errors import RecipeError
 from cytofast.kernels.rng import key_of
 from cytofast.kernels.scores import seeded_shares, share_below
 from cytofast.schema import PLATE, WELL, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.fitted import fitted_groups, require_free_names
 from cytofast.steps.step import Scope, Step
 
 Ties = Literal["average", "seeded"]
@@ -58,6 +68,8 @@ class InverseNormal(Step):
     """
 
     name: ClassVar[str] = "inverse_normal"
+    measured: ClassVar[tuple[str, ...]] = ("feature", "values", "upto")
+    """The columns of the fit, beside the ``by`` columns."""
 
     by: str | Sequence[str] | None = None
     ties: Ties = "average"
@@ -72,6 +84,7 @@ class InverseNormal(Step):
             raise RecipeError.unknown("ties", str(self.ties), get_args(Ties))
         if not 0 <= self.offset < 1:
             raise RecipeError(f"InverseNormal: offset must be at least 0 and less than 1, not {self.offset}")
+        require_free_names(self.by, self.measured, "InverseNormal")
 
     @property
     def scope(self) -> Scope:
@@ -98,9 +111,10 @@ class InverseNormal(Step):
         SchemaError
             A column is missing or not numeric.
         """
+        require_polars(profiles, "InverseNormal")
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), "InverseNormal")
-        features = resolve_features(schema, self.features, "InverseNormal")
+        features = resolve_features(schema, self.features, "InverseNormal", as_columns(self.by))
         require_rows(profiles, "InverseNormal")
         by = as_columns(self.by)
         parts = []
@@ -132,36 +146,29 @@ class InverseNormal(Step):
         Raises
         ------
         DataError
-            A group of the profiles is not in the fit.
+            A group of the profiles is not in the fit, or the fit has other groups than ``by`` makes.
+        SchemaError
+            A column is missing or not numeric.
         """
-        by = as_columns(self.by)
+        require_polars(profiles, "InverseNormal")
         schema = profiles.collect_schema()
-        names = fit["feature"].unique(maintain_order=True).to_list()
         require_columns(schema, self.columns(), "InverseNormal")
-        resolve_features(schema, names, "InverseNormal")
+        groups = fitted_groups(fit, as_columns(self.by), self.measured, schema, "InverseNormal")
+        names = groups.features
         dtypes = {name: float_type(schema[name]) for name in names}
-        codes, keys = group_rows(fit, by)
-        numbered = keys.with_row_index("fit row") if by else None
-        rows = {(int(code), name): row for row, (code, name) in enumerate(zip(codes, fit["feature"], strict=True))}
+        rows = {
+            (code, column): row for row, (code, column) in enumerate(zip(groups.codes, groups.columns, strict=True))
+        }
 
         def scored(frame: pl.DataFrame) -> pl.DataFrame:
-            group = np.zeros(frame.height, dtype=np.int64)
-            if numbered is not None:
-                here, present = group_rows(frame, by)
-                found = present.join(numbered, on=by, how="left", nulls_equal=True, maintain_order="left")["fit row"]
-                if found.null_count():
-                    unknown = listed(["/".join(str(v) for v in row) for row in present.filter(found.is_null()).rows()])
-                    raise DataError(
-                        f"InverseNormal: the fit has no {'/'.join(by)} {unknown}. Hint: fit these profiles."
-                    )
-                group = found.to_numpy().astype(np.int64)[here]
+            group = groups.of(frame)
             wells = self._well_keys(frame)
             matrix = to_matrix(frame, names)
             out = np.full(matrix.shape, np.nan)
             for code in np.unique(group):
                 chosen = np.flatnonzero(group == code)
                 for column, name in enumerate(names):
-                    row = rows[int(code), name]
+                    row = rows[code, column]
                     values = fit["values"][row].to_numpy()
                     upto = fit["upto"][row].to_numpy()
                     within = 0.5 if wells is None else seeded_shares(wells[chosen], key_of(self.seed, name))

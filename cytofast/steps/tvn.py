@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from cytofast.blocks import group_rows
 from cytofast.errors import DataError, RecipeError, listed
 from cytofast.kernels.comoments import CoMoments, absorb, spreads_of
 from cytofast.kernels.whitening import decompose, symmetric_power
@@ -51,6 +50,7 @@ class TVN(LinearStep):
 
     name: ClassVar[str] = "tvn"
     separable: ClassVar[bool] = False
+    measured: ClassVar[tuple[str, ...]] = ("feature", "centre", "weights", "n_reference")
 
     by: str | Sequence[str] | None = BATCH
     ridge: float = 0.5
@@ -135,11 +135,6 @@ class TVN(LinearStep):
             )
         return self.merge(fits)
 
-    def maps(self, fit: pl.DataFrame) -> list[LinearMap]:
-        """The map of each batch."""
-        codes, _ = group_rows(fit, as_columns(self.by))
-        found = []
-        for code in range(int(codes.max()) + 1):
-            part = fit.filter(codes == code)
-            found.append(LinearMap(part["centre"].to_numpy(), part["weights"].list.to_array(part.height).to_numpy()))
-        return found
+    def map_of(self, part: pl.DataFrame) -> LinearMap:
+        """The map of a batch."""
+        return LinearMap(part["centre"].to_numpy(), part["weights"].list.to_array(part.height).to_numpy())
