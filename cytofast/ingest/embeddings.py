@@ -112,7 +112,6 @@ def _table(path: Path, features: str | None, prefix: str) -> pl.LazyFrame:
         raise SchemaError(
             f"{path}: no feature found; the columns are {listed(schema.names(), 8)}. Hint: give features='...'."
         )
-    chosen = set(found)
     others = pl.DataFrame(schema={name: schema[name] for name in schema if name not in set(found)})
     usual = name_plates_and_wells(prefixed(others), str(path)).columns
     names = {
