@@ -40,6 +40,12 @@ def decompose(products: Doubles, count: int, noise: Doubles) -> tuple[Decomposit
     return _finished(vectors, np.sqrt(values), count, noise, floor), False
 
 
+def settled(first: Decomposition, count: int, noise: Doubles) -> Decomposition:
+    """Of an unsure decomposition what stands above the rounding of the sums, without a second look at the data."""
+    floor = first.singular[0] * np.sqrt(len(first.singular) * np.finfo(np.float64).eps)
+    return _finished(first.vectors, first.singular, count, noise, floor)
+
+
 def refine(first: Decomposition, gram: Doubles, count: int, noise: Doubles) -> Decomposition:
     """Singular values to the accuracy of a decomposition of the data itself.
 

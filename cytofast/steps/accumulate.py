@@ -57,6 +57,12 @@ def finite_comoments(profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[s
     return total or CoMoments(0, np.zeros(len(features)), np.zeros((len(features), len(features))))
 
 
+def rounding(schema: pl.Schema, features: Sequence[str], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rounding of each feature's values: what its type cannot tell apart near its mean."""
+    eps = [np.finfo(np.float32 if schema[name] == pl.Float32 else np.float64).eps for name in features]
+    return np.array(eps) * np.abs(mean)
+
+
 def require_finite(profiles: pl.DataFrame | pl.LazyFrame, features: Sequence[str], where: str) -> CoMoments:
     """Co-moments of all rows, or an error that names the features with missing or infinite values."""
     moments = finite_comoments(profiles, features)

@@ -15,7 +15,7 @@ from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.comoments import CoMoments, spreads_of
 from cytofast.kernels.whitening import Decomposition, decompose, probes, refine, whitening_matrix
 from cytofast.schema import as_columns
-from cytofast.steps.accumulate import in_reference, matrices, require_finite
+from cytofast.steps.accumulate import in_reference, matrices, require_finite, rounding
 from cytofast.steps.components import PrincipalComponents
 from cytofast.steps.counts import RegressCellCount
 from cytofast.steps.harmonize import Harmonize
@@ -127,9 +127,7 @@ class Sphere(LinearStep):
         products = moments.products
         products /= scale[:, None]
         products /= scale[None, :]
-        schema = rows.collect_schema()
-        eps = [np.finfo(np.float32 if schema[name] == pl.Float32 else np.float64).eps for name in features]
-        noise = np.array(eps) * (np.abs(mean) + scale) / scale
+        noise = rounding(rows.collect_schema(), features, np.abs(mean) + scale) / scale
         found, unsure = decompose(products, count, noise)
         if found.rank == 0:
             raise DataError(f"{where} has no variance at all: {moments.n_rows:,} equal wells.")

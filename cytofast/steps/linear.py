@@ -104,7 +104,8 @@ class LinearStep(Step):
         groups = fitted_groups(fit, as_columns(self.by), self.measured, schema, where)
         features = groups.features
         maps, outputs = [self.map_of(part) for part in groups.parts(fit)], self.outputs_of(fit)
-        taken = [name for name in outputs if name in schema and name not in features]
+        replaced = set(features)
+        taken = [name for name in outputs if name in schema and name not in replaced]
         if taken:
             raise RecipeError(
                 f"{where}: its components are to be called {listed(taken)}, and the profiles have such columns already. "
@@ -131,7 +132,7 @@ class LinearStep(Step):
 
         if isinstance(profiles, pl.DataFrame):
             return mapped(profiles)
-        kept = {name: dtype for name, dtype in schema.items() if outputs == features or name not in set(features)}
+        kept = {name: dtype for name, dtype in schema.items() if outputs == features or name not in replaced}
         return profiles.map_batches(mapped, schema=pl.Schema({**kept, **dtypes}), streamable=True)
 
 

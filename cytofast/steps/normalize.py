@@ -182,7 +182,8 @@ class _CentreAndScale(Step):
 
         if isinstance(profiles, pl.DataFrame):
             return scaled(profiles)
-        result = {name: float_type(dtype) if name in groups.features else dtype for name, dtype in schema.items()}
+        changed = set(groups.features)
+        result = {name: float_type(dtype) if name in changed else dtype for name, dtype in schema.items()}
         return profiles.map_batches(scaled, schema=pl.Schema(result), streamable=True)
 
 

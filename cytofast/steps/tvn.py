@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,13 +10,16 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from cytofast.errors import DataError, RecipeError, listed
+from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.comoments import CoMoments, absorb, spreads_of
-from cytofast.kernels.whitening import decompose, symmetric_power
+from cytofast.kernels.whitening import decompose, settled, symmetric_power
 from cytofast.schema import BATCH, as_columns
-from cytofast.steps.accumulate import in_reference, require_finite
+from cytofast.steps.accumulate import in_reference, require_finite, rounding
 from cytofast.steps.linear import LinearMap, LinearStep
 from cytofast.steps.selection import groups_of
+
+_FLAT = 1e-12
+"""A covariance with eigenvalues below this share of the largest cannot be inverted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,8 @@ class TVN(LinearStep):
     All wells are standardized by the negative controls and turned into the controls' principal components; inside each
     batch they are standardized by its controls again; and the covariance of a batch's controls (plus ``ridge`` on its
     diagonal) is turned into that of all controls. Everything follows from the controls' co-moments in each batch.
-    Features are replaced by ``PC_1``, ``PC_2``, ...
+    Features are replaced by ``PC_1``, ``PC_2``, ... Directions in which no control varies (fewer controls than features)
+    come last and are not scaled, with a :class:`~cytofast.errors.ProfileWarning`.
 
     Parameters
     ----------
@@ -49,6 +54,7 @@ class TVN(LinearStep):
     """
 
     name: ClassVar[str] = "tvn"
+    version: ClassVar[int] = 2
     separable: ClassVar[bool] = False
     measured: ClassVar[tuple[str, ...]] = ("feature", "centre", "weights", "n_reference")
 
@@ -81,7 +87,7 @@ class TVN(LinearStep):
         ------
         DataError
             A batch has fewer than two controls, or they have missing or infinite values; a feature has no variance in
-            all.
+            all; or a batch has too few controls for a ``ridge`` of 0.
         SchemaError
             A column is missing or not numeric.
         """
@@ -103,12 +109,22 @@ class TVN(LinearStep):
                 f"TVN: {len(flat):,} features do not vary between controls: {listed(flat)}. Hint: drop them first."
             )
         scale = spread / np.sqrt(total.n_rows)
-        rotation = (
-            decompose(total.products / np.outer(scale, scale), total.n_rows, np.zeros(len(scale)))[0].vectors
-            / scale[:, None]
-        )
+        noise = rounding(profiles.collect_schema(), features, np.abs(total.mean) + scale) / scale
+        found, unsure = decompose(total.products / np.outer(scale, scale), total.n_rows, noise)
+        if unsure:
+            found = settled(found, total.n_rows, noise)
+        if found.rank < len(features):
+            warnings.warn(
+                f"TVN: the {total.n_rows:,} controls have rank {found.rank:,}, but there are {len(features):,} features: in "
+                "the other directions wells are shifted, not scaled. Hint: select features first.",
+                ProfileWarning,
+                stacklevel=3,
+            )
+        real = np.arange(len(features)) < found.rank
+        rotation = found.vectors / scale[:, None]
         # In components, each batch: spread, and the covariance after its own standardization.
-        turned = [rotation.T @ moments.products @ rotation for _, moments in parts]
+        # Without variance there are only rounding errors, which must not be divided by.
+        turned = [np.where(np.outer(real, real), rotation.T @ moments.products @ rotation, 0.0) for _, moments in parts]
         widths = [
             np.sqrt(np.maximum(np.diagonal(t), 0) / moments.n_rows)
             for t, (_, moments) in zip(turned, parts, strict=True)
@@ -119,6 +135,13 @@ class TVN(LinearStep):
         target = symmetric_power(sum(alike, np.zeros_like(ridge)) / (total.n_rows - 1) + ridge, 0.5)
         fits = []
         for (key, moments), width, own in zip(parts, widths, alike, strict=True):
+            spreads = np.linalg.eigvalsh(own / (moments.n_rows - 1) + ridge)
+            if spreads[0] <= _FLAT * spreads[-1]:
+                label = "all wells" if key is None else "/".join(str(v) for v in key.row(0))
+                raise DataError(
+                    f"TVN: {moments.n_rows:,} controls of {label} do not vary in all of {len(features):,} directions, so their "
+                    f"covariance cannot be turned into that of all with ridge={self.ridge:g}. Hint: leave ridge at 0.5."
+                )
             align = symmetric_power(own / (moments.n_rows - 1) + ridge, -0.5) @ target
             matrix = (rotation / width[None, :]) @ align
             heads = key[np.zeros(len(features), dtype=np.int64)].get_columns() if key is not None else []

@@ -296,3 +296,25 @@ def test_principal_components_hold_the_variance():
         PrincipalComponents()(pl.concat([frame.head(1)] * 3))
     with pytest.raises(RecipeError):
         PrincipalComponents(0)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_tvn_with_fewer_controls_than_features(single):
+    rng = np.random.Generator(np.random.PCG64(2))
+    n, f = 80, 50
+    x = rng.normal(size=(n, f)) @ rng.normal(size=(f, f)) + 100
+    frame = pl.DataFrame(x.astype(np.float32 if single else np.float64), schema=[f"Cells_A_f{i}" for i in range(f)])
+    frame = frame.with_columns(
+        pl.Series("Metadata_Batch", np.arange(n) % 2), pl.Series("Metadata_control", np.arange(n) % 4 < 2)
+    ).with_columns((pl.col("Metadata_control") & (pl.int_range(pl.len()) < 48)).alias("Metadata_control"))
+    with pytest.warns(ProfileWarning, match="the 24 controls have rank 23, but there are 50 features"):
+        got = TVN(reference="Metadata_control")(frame)
+    assert np.abs(matrix(got, "PC")).max() < 100
+    controls = got.filter(pl.col("Metadata_control"))
+    for batch in (0, 1):
+        np.testing.assert_allclose(matrix(controls.filter(Metadata_Batch=batch), "PC").mean(axis=0), 0, atol=1e-4)
+    with (
+        pytest.warns(ProfileWarning, match="rank 23"),
+        pytest.raises(DataError, match="12 controls of 0 do not vary in all of 50 directions"),
+    ):
+        TVN(reference="Metadata_control", ridge=0.0)(frame)
