@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cytofast.ingest.writing import write_profiles as write_profiles
     from cytofast.recipe.recipe import Recipe as Recipe
     from cytofast.recipe.run import run as run
+    from cytofast.report import figures as figures
+    from cytofast.report.writing import write_report as write_report
     from cytofast.resources import limits as limits
     from cytofast.retrieval.average_precision import assign_reference_index as assign_reference_index
     from cytofast.retrieval.average_precision import average_precision as average_precision
@@ -68,6 +70,18 @@ if TYPE_CHECKING:
     from cytofast.steps.tvn import TVN as TVN
     from cytofast.store.profile_store import ProfileStore as ProfileStore
     from cytofast.store.profile_store import open_store as open_store
+    from cytofast.tasks.conditions import answer_conditions as answer_conditions
+    from cytofast.tasks.conditions import run_conditions as run_conditions
+    from cytofast.tasks.detection import Detection as Detection
+    from cytofast.tasks.directionality import Directionality as Directionality
+    from cytofast.tasks.directionality import PercentMatching as PercentMatching
+    from cytofast.tasks.matching import CrossMatching as CrossMatching
+    from cytofast.tasks.matching import SisterMatching as SisterMatching
+    from cytofast.tasks.preset import Benchmark as Benchmark
+    from cytofast.tasks.results import TaskResults as TaskResults
+    from cytofast.tasks.results import read_results as read_results
+    from cytofast.tasks.splits import check_split as check_split
+    from cytofast.tasks.splits import make_splits as make_splits
 
 _HOMES = {
     "parse_features": "schema",
@@ -121,8 +135,22 @@ _HOMES = {
     "grit": "retrieval.evaluation",
     "mp_value": "retrieval.evaluation",
     "enrichment": "retrieval.evaluation",
+    "Detection": "tasks.detection",
+    "SisterMatching": "tasks.matching",
+    "CrossMatching": "tasks.matching",
+    "PercentMatching": "tasks.directionality",
+    "Directionality": "tasks.directionality",
+    "Benchmark": "tasks.preset",
+    "run_conditions": "tasks.conditions",
+    "answer_conditions": "tasks.conditions",
+    "read_results": "tasks.results",
+    "TaskResults": "tasks.results",
+    "make_splits": "tasks.splits",
+    "check_split": "tasks.splits",
     "Recipe": "recipe.recipe",
     "run": "recipe.run",
+    "figures": "report.figures",
+    "write_report": "report.writing",
     "CytofastError": "errors",
     "SchemaError": "errors",
     "DataError": "errors",
@@ -141,7 +169,8 @@ def __getattr__(name: str) -> Any:
         return version("cytofast")
     if name not in _HOMES:
         raise AttributeError(f"module 'cytofast' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"cytofast.{_HOMES[name]}"), name)
+    home = importlib.import_module(f"cytofast.{_HOMES[name]}")
+    value = home if name == "figures" else getattr(home, name)  # the one name that is a module
     globals()[name] = value
     return value
 
