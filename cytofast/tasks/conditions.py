@@ -53,9 +53,10 @@ def run_conditions(
     -------
     polars.DataFrame
         One row a task and condition: ``task``, the condition columns (those of the second side, where there is one, end in
-        ``_against``), ``n``, ``fraction_retrieved``, ``low``, ``high`` (exact 95 % interval of a share,
-        after Clopper and Pearson: what was tested is taken for a sample), ``published``, ``n_retrieved``, ``n_untested``, ``mean_average_precision``, ``status``, ``note``. The columns of
-        all tables are those of :class:`cytofast.TaskResults`, which :func:`cytofast.answer_conditions` gives.
+        ``_against``), ``n``, ``fraction_retrieved``, ``low``, ``high`` (exact 95 % interval of a share, after Clopper and
+        Pearson: what was tested is taken for a sample), ``published``, ``n_retrieved``, ``n_untested``,
+        ``mean_average_precision``, ``status``, ``note``. :class:`cytofast.TaskResults`, which
+        :func:`cytofast.answer_conditions` gives, explains them all.
 
     Raises
     ------

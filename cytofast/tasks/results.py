@@ -25,11 +25,11 @@ class TaskResults:
     Attributes
     ----------
     summary
-        One row a task and condition: ``task``, conditions, conditions ``_against``, ``n`` (perturbations, labels or pairs that
-        could be tested), ``fraction_retrieved``, ``low``, ``high`` (exact 95 % interval of a share, after
-        Clopper and Pearson), ``published`` (from the paper, null where there is none), ``n_retrieved``, ``n_untested``, ``mean_average_precision`` (mean over what was
-        tested; null for pairs), ``status`` (``"done"`` or ``"impossible"``) and ``note`` (why it is impossible, or what
-        was left out; null where there is nothing to say).
+        One row a task and condition: ``task``, conditions, conditions ``_against``, ``n`` (perturbations, labels or pairs
+        that could be tested), ``fraction_retrieved``, ``low``, ``high`` (exact 95 % interval of a share, after Clopper and
+        Pearson), ``published`` (from the paper, null where there is none), ``n_retrieved``, ``n_untested``,
+        ``mean_average_precision`` (mean over what was tested; null for pairs), ``status`` (``"done"`` or
+        ``"impossible"``) and ``note`` (why it is impossible, or what was left out; null where there is nothing to say).
     plates
         One row a condition and plate (``task`` is ``"plates"``): ``plate``, ``n_wells``, ``n_controls``, ``n_empty``
         (wells without a perturbation), ``n_invalid`` (wells left out, their features being incomplete).
