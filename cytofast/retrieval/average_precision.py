@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from cytofast.blocks import reference_mask
-from cytofast.errors import DataError
+from cytofast.errors import DataError, SchemaError
 from cytofast.retrieval.rule import Retrieval
 from cytofast.schema import Features
 
@@ -69,7 +69,14 @@ def assign_reference_index(
     ------
     DataError
         No row satisfies the predicate.
+    SchemaError
+        This is no DataFrame.
     """
+    if not isinstance(profiles, pl.DataFrame):
+        raise SchemaError(
+            f"assign_reference_index: numbers rows, so it needs a polars DataFrame, not a {type(profiles).__name__}. "
+            "Hint: collect() it first."
+        )
     mask = reference_mask(profiles, condition, "assign_reference_index")
     if mask is None or not mask.any():
         raise DataError(

@@ -133,7 +133,7 @@ def grit(
     """
     if how not in ("mean", "median"):
         raise RecipeError.unknown("how", how, ("mean", "median"))
-    ready = prepared(profiles, metric, features, [group, perturbation, *predicate_columns(controls)], "grit")
+    ready = prepared(profiles, metric, features, [group, perturbation], "grit", looked_at=predicate_columns(controls))
     mask = reference_mask(ready.metadata, controls, "grit: controls")
     if mask is None or mask.sum() < 2:
         raise DataError(
@@ -238,9 +238,10 @@ def mp_value(
         raise RecipeError(
             f"mp_value: give sameby, null_size of at least 1 and variance in (0, 1], not {columns}, {null_size}, {variance}"
         )
-    table, names = collect(profiles, features, [*columns, *predicate_columns(controls)], "mp_value")
+    looked_at = predicate_columns(controls)
+    table, names = collect(profiles, features, columns, "mp_value", looked_at=looked_at)
     # Only for its checks of the values: the distances need the values themselves.
-    metadata = comparable(table, names, metric_code("euclidean"), "mp_value").metadata
+    metadata = comparable(table, names, metric_code("euclidean"), "mp_value", looked_at=looked_at).metadata
     values = table.select(names).cast(pl.Float64).to_numpy()
     mask = reference_mask(metadata, controls, "mp_value: controls")
     if mask is None or mask.sum() < 3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,14 +25,15 @@ def prepared(
     profiles: pl.DataFrame | pl.LazyFrame,
     metric: str,
     features: Features,
-    needed: list[str],
+    keys: list[str],
     where: str,
     on_invalid: Policy = "error",
+    looked_at: Sequence[str] = (),
 ) -> Comparable:
     """Profiles ready to be compared."""
     code = metric_code(metric)
-    table, names = collect(profiles, features, needed, where)
-    return comparable(table, names, code, where, on_invalid)
+    table, names = collect(profiles, features, keys, where, looked_at=looked_at)
+    return comparable(table, names, code, where, on_invalid, looked_at)
 
 
 def nearest(ready: Comparable, queries: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -88,7 +90,7 @@ def neighbors(
     >>> neighbors(wells, k=1)["Metadata_Well_neighbor"].to_list()
     ['A02', 'A01', 'A02']
     """
-    ready = prepared(profiles, metric, features, predicate_columns(queries), "neighbors", on_invalid)
+    ready = prepared(profiles, metric, features, [], "neighbors", on_invalid, predicate_columns(queries))
     n = len(ready.units)
     if not 1 <= k < n:
         raise RecipeError(f"neighbors: k must lie between 1 and {n - 1}, the number of other profiles, not {k}")

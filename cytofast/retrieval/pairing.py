@@ -123,7 +123,7 @@ def compile_rule(
     if multilabel is not None:
         lists = metadata[multilabel]
         sizes = lists.list.len().to_numpy().astype(np.int64)
-        texts = lists.explode().filter(np.repeat(sizes, np.maximum(sizes, 1)) > 0)
+        texts = lists.filter(pl.Series(sizes > 0)).explode()
         label_codes, names = group_rows(texts.to_frame(), [multilabel])
         of_row = Lists(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), label_codes)
         rows = np.repeat(np.arange(n), sizes)

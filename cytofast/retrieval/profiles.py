@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import predicate_columns, reference_mask, require_rows
+from cytofast.blocks import predicate_columns, reference_mask, require_polars, require_rows
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.rng import row_digests
@@ -112,16 +112,22 @@ def report_dropped(count: int, total: int, why: str) -> None:
 def collect(
     profiles: pl.DataFrame | pl.LazyFrame,
     features: Features,
-    needed: Iterable[str],
+    keys: Iterable[str],
     where: str,
     keep: str | None = None,
+    looked_at: Sequence[str] = (),
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Read the metadata and features of profiles, and of these only the rows that the predicate ``keep`` takes."""
-    if not isinstance(profiles, pl.DataFrame | pl.LazyFrame):
-        raise RecipeError(f"{where}: profiles must be a Polars DataFrame or LazyFrame, not {type(profiles).__name__}")
+    """Read the metadata and features of profiles, and of these only the rows that the predicate ``keep`` takes.
+
+    A key is never taken for a feature; a column that a predicate looks at may be one as well.
+    """
+    require_polars(profiles, where)
     schema = profiles.collect_schema()
-    names = resolve_features(schema, features, where)
-    needed = [*needed, *predicate_columns(keep)]
+    keys = list(keys)
+    names = resolve_features(schema, features, where, by=keys)
+    if not names:
+        raise RecipeError(f"{where}: features=[] names no feature, so nothing could be compared")
+    needed = [*keys, *looked_at, *predicate_columns(keep)]
     require_columns(schema, needed, where)
     chosen = set(names)
     metadata = [
@@ -140,9 +146,14 @@ def collect(
 
 
 def comparable(
-    table: pl.DataFrame, features: list[str], metric: int, where: str, on_invalid: Policy = "error"
+    table: pl.DataFrame,
+    features: list[str],
+    metric: int,
+    where: str,
+    on_invalid: Policy = "error",
+    looked_at: Sequence[str] = (),
 ) -> Comparable:
-    """Scale the profiles for a metric.
+    """Scale the profiles for a metric; features that a predicate looks at stay with the metadata.
 
     Raises
     ------
@@ -150,7 +161,7 @@ def comparable(
         Profiles hold NaN, nulls or infinities, or have no direction (all zero; for correlations, all equal), and
         ``on_invalid`` is ``"error"``. The message names the rows and columns.
     """
-    chosen = set(features)
+    chosen = set(features) - set(looked_at)
     metadata = table.select(name for name in table.columns if name not in chosen or is_metadata(name))
     values = table.select(features)
     units = np.empty((table.height, len(features)), dtype=np.float64)

@@ -197,13 +197,13 @@ class Retrieval:
     def prepared(self, profiles: pl.DataFrame | pl.LazyFrame, also: Sequence[str] = ()) -> tuple[Comparable, Pairing]:
         """Read, check and number; similarities are not computed yet."""
         keys = list(dict.fromkeys([*self.columns, *also]))
-        named = [*keys, *predicate_columns(self.queries), *predicate_columns(self.controls)]
-        table, features = collect(profiles, self.features, named, "retrieval", self.where)
+        looked_at = [*predicate_columns(self.queries), *predicate_columns(self.controls)]
+        table, features = collect(profiles, self.features, keys, "retrieval", self.where, looked_at)
         multilabel = self._multilabel(table)
         if multilabel is not None:
             table = table.with_columns(split_labels(table[multilabel]))
         table = self._without_nulls(table, keys, multilabel)
-        ready = comparable(table, features, metric_code(self.metric), "retrieval", self.on_invalid)
+        ready = comparable(table, features, metric_code(self.metric), "retrieval", self.on_invalid, looked_at)
         queries, controls = self._mask(ready.metadata, "queries"), self._mask(ready.metadata, "controls")
         if controls is not None:
             queries = ~controls if queries is None else queries & ~controls

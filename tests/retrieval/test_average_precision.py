@@ -259,3 +259,54 @@ def test_rules_that_mean_nothing():
         Retrieval(**RULE, queries="Metadata_t = 'z'").average_precision(good())
     with pytest.raises(DataError, match="no row satisfies"):
         Retrieval(**RULE, where="Metadata_t = 'z'").average_precision(good())
+
+
+def test_a_numeric_key_is_no_feature_even_if_its_name_looks_like_one():
+    frame = good().with_columns(Compound_id=pl.Series([1, 1, 2, 2, 3, 3]))
+    found = average_precision(frame, ["Compound_id"], neg_diffby=["Compound_id"])
+    plain = average_precision(good(), ["Metadata_t"], neg_diffby=["Metadata_t"])
+    assert found["average_precision"].equals(plain["average_precision"])
+    assert found["Compound_id"].to_list() == [1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("part", ["queries", "controls", "where"])
+def test_a_predicate_may_look_at_a_feature(part):
+    frame = good().with_columns(Cells_Count=pl.Series([50, 60, 70, 80, 2, 1]))
+    rule = {"pos_sameby": ["Metadata_t"], "neg_diffby": [] if part == "controls" else ["Metadata_t"]}
+    predicate = "Cells_Count < 10" if part == "controls" else "Cells_Count >= 10"
+    found = Retrieval(**rule, **{part: predicate}).average_precision(frame)
+    assert found["Metadata_t"].to_list() == ["a", "a", "b", "b"]
+    whole = Retrieval(**RULE).average_precision(frame)
+    if part == "queries":
+        assert found["average_precision"].to_list() == whole["average_precision"].to_list()[:4]
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_profiles_without_labels_are_candidates_of_nobody_and_ask_nothing(as_text):
+    """A null taken as a value, and a control that needs no label, have an empty list of labels."""
+    labels = [["a"], ["a", "b"], [], ["b"], [], ["c"]]
+    shown = ["|".join(own) or None for own in labels] if as_text else labels
+    x = np.random.default_rng(16).normal(size=(6, 3))
+    frame = table(x, Metadata_t=shown, Metadata_c=[0, 0, 1, 0, 1, 0])
+    rule = {"pos_sameby": ["Metadata_t"], "multilabel": "Metadata_t"}
+    found = Retrieval(**rule, neg_diffby=["Metadata_t"], nulls="value").average_precision(frame)
+    rows = [{"t": own} for own in labels]
+    wanted = oracle.average_precision(rows, x, ["t"], [], [], ["t"], multilabel="t")
+    assert found["Metadata_t"].to_list() == [label for _, label, *_ in wanted]
+    assert found["n_total_pairs"].to_list() == [total for *_, total in wanted]
+    assert found["average_precision"].fill_null(-1).to_list() == pytest.approx(
+        [-1 if ap is None else ap for _, _, ap, *_ in wanted], abs=1e-12
+    )
+    against = Retrieval(**rule, controls="Metadata_c = 1").average_precision(frame)
+    assert against["n_total_pairs"].to_list() == [3, 3, 3, 3, 2]
+
+
+def test_what_is_no_table_of_profiles_is_said():
+    with pytest.raises(RecipeError, match=r"features=\[\] names no feature"):
+        Retrieval(**RULE, features=[]).average_precision(good())
+    with pytest.raises(SchemaError, match="from_pandas"):
+        Retrieval(**RULE).average_precision(good().to_pandas())
+    with pytest.raises(SchemaError, match="collect"):
+        assign_reference_index(good().lazy(), "Metadata_t = 'a'")
+    with pytest.raises(RecipeError, match="cannot make the groups"):
+        Retrieval(["Cells_f0"], neg_diffby=["Cells_f0"], features=["Cells_f0"]).average_precision(good())
