@@ -32,6 +32,10 @@ _FARTHEST = 2.0**9
 def sort_keys(similarities: Doubles) -> Integers:
     """Keys whose order is that of falling similarity; ``key >> 20`` is equal for ties, the lower bits are the column."""
     grid = np.clip(similarities, -_FARTHEST, _FARTHEST)
+    if grid.size and grid.min() <= -_FARTHEST:
+        # Outliers: equal keys would tie whatever is far from them.
+        far = similarities < -_FARTHEST
+        grid[far] -= 2.0 * np.log(similarities[far] / -_FARTHEST)
     grid *= -(2.0**32)
     np.rint(grid, out=grid)
     keys = grid.astype(np.int64)
@@ -199,7 +203,7 @@ def _score_lanes(
 
 
 @compiled
-def _score_general(
+def score_general(
     above: Ranks,
     level: Ranks,
     flag: int,
@@ -286,7 +290,7 @@ def score_draws(
                 marks[:] = 1
             for b in range(n):
                 if marks[b]:
-                    gains[b] = _score_general(
+                    gains[b] = score_general(
                         above, level, flag, images, start + b, queries[q], chosen, off, optimistic, scratch
                     )
                 out[start + b] += gains[b] / chosen.shape[0]

@@ -162,8 +162,8 @@ class _Test:
     def _sampled(self, design: Design, ranks: RankMatrix, threads: int) -> Doubles:
         """Scores of drawn labelings. The draws belong to the seed and the design alone."""
         plan, scorer = _plan(design, ranks.eligible), _Scorer.of(design)
-        content = tuple(part.tobytes() for part in plan)
         key = np.uint64(key_of("labels", self.seed, design.signature))
+        content = (int(key), *(part.tobytes() for part in plan))
         kept = self._kept.get(content)
         new = np.empty((len(design.slots), self.null_size), dtype=np.int32) if self._worth_keeping(design) else None
         out = np.empty(self.null_size)

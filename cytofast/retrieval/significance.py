@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import numbers
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -9,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cytofast.blocks import group_rows
-from cytofast.errors import DataError, RecipeError
+from cytofast.blocks import group_rows, require_polars
+from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.chance import benjamini_hochberg
 from cytofast.kernels.rng import generator
 from cytofast.retrieval.nulls import TABLE_NULLS, Groups, table_p_values
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 Doubles = NDArray[np.float64]
 
 _AP = ("average_precision", "n_pos_pairs", "n_total_pairs")
+_WHERE = "mean_average_precision"
+_ALONE = "labels, exact, 1 labelings"
 
 
 def mean_average_precision(
@@ -83,27 +88,40 @@ def mean_average_precision(
                 "Retrieval(...).mean_average_precision(profiles, sameby=...)."
             )
         raise RecipeError.unknown("null", null, [*TABLE_NULLS, "labels"])
+    require_polars(ap, "mean_average_precision")
     table = ap.collect() if isinstance(ap, pl.LazyFrame) else ap
-    columns = checked(table, as_columns(sameby), null_size, seed, threshold)
+    null_size, seed = draws_of(null_size, seed)
+    columns = checked(table, as_columns(sameby), threshold)
     groups, keys = grouped(table, columns)
     p, method = table_p_values(groups, null, null_size, seed)
     return summary(table, keys, groups, p, method, threshold)
 
 
-def checked(table: pl.DataFrame, columns: list[str], null_size: int, seed: int, threshold: float) -> list[str]:
-    """Refuse a table or a setting that cannot give p-values."""
-    where = "mean_average_precision"
+def draws_of(null_size: int, seed: int) -> tuple[int, int]:
+    """``null_size`` and ``seed`` as plain integers, because draws belong to what the seed prints as."""
+    found = []
+    for name, value in (("null_size", null_size), ("seed", seed)):
+        whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not whole or value != int(value):
+            raise RecipeError(f"{_WHERE}: {name} must be a whole number, not {value!r}")
+        found.append(int(value))
+    if found[0] < 1:
+        raise RecipeError(f"{_WHERE}: null_size must be at least 1, not {null_size}: without draws there is no p-value")
+    if found[1] < 0:
+        raise RecipeError(f"{_WHERE}: seed must not be negative, not {seed}")
+    return found[0], found[1]
+
+
+def checked(table: pl.DataFrame, columns: list[str], threshold: float, *, nulls: bool = False) -> list[str]:
+    """Refuse a table or a threshold that cannot give p-values; ``nulls``: null may name a perturbation."""
+    where = _WHERE
     if not columns:
         raise RecipeError(f"{where}: sameby names no column; give those that name a perturbation")
     require_columns(table.schema, [*columns, *_AP], where)
-    if null_size < 1:
-        raise RecipeError(f"{where}: null_size must be at least 1, not {null_size}: without draws there is no p-value")
-    if seed < 0:
-        raise RecipeError(f"{where}: seed must not be negative, not {seed}")
-    if not 0 < threshold <= 1:
-        raise RecipeError(f"{where}: threshold must lie in (0, 1], not {threshold}")
+    if not isinstance(threshold, numbers.Real) or not 0 < threshold <= 1:
+        raise RecipeError(f"{where}: threshold must lie in (0, 1], not {threshold!r}")
     absent = table.select(pl.any_horizontal(pl.col(name).is_null() for name in columns)).to_series().to_numpy()
-    if absent.any():
+    if absent.any() and not nulls:
         raise DataError(
             f"{where}: nulls in sameby columns: {rows_shown(table, np.flatnonzero(absent))}. "
             "Hint: fill them, or filter these rows out."
@@ -172,16 +190,32 @@ def mean_average_precision_of(
     """What :meth:`cytofast.Retrieval.mean_average_precision` gives."""
     if null not in (*TABLE_NULLS, "labels"):
         raise RecipeError.unknown("null", null, [*TABLE_NULLS, "labels"])
+    null_size, seed = draws_of(null_size, seed)
     ready, pairing, table = rule.scored(profiles, also=columns)
-    checked(table, columns, null_size, seed, threshold)
+    checked(table, columns, threshold, nulls=rule.nulls == "value")
     groups, keys = grouped(table, columns)
     if null == "labels":
         from cytofast.retrieval.labels import label_p_values
 
         p, method = label_p_values(rule, ready, pairing, groups, null_size, seed)
+        _report_stuck(rule, method, int(np.count_nonzero(groups.counts)))
     else:
         p, method = table_p_values(groups, null, null_size, seed)
     return summary(table, keys, groups, p, method, threshold)
+
+
+def _report_stuck(rule: Retrieval, method: list[str | None], tested: int) -> None:
+    """Say where a p-value of 1 means that there is nothing to exchange labels with, which the p-value does not tell."""
+    stuck = method.count(_ALONE)
+    if stuck:
+        kept = [*rule.neg_sameby, *rule.pos_diffby, *(name for name in rule.neg_diffby if name not in rule.pos_sameby)]
+        warnings.warn(
+            f"{stuck:,} of {tested:,} perturbations have no profile to exchange labels with, so their p is 1 whatever they "
+            f"look like: a profile keeps its values of {listed(kept, 9)}. Hint: where a column of neg_diffby tells "
+            'controls from all others, say controls= instead; name fewer columns in pos_diffby; or take null="ranks".',
+            ProfileWarning,
+            stacklevel=4,
+        )
 
 
 def fraction_retrieved(

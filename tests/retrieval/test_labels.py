@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytofast import resources
+from cytofast.errors import ProfileWarning
 from cytofast.retrieval import pool_ranks
 from cytofast.retrieval.rule import Retrieval
 from tests import oracle_retrieval as oracle
@@ -257,3 +258,65 @@ def test_large_groups_are_scored_like_small_ones():
         statistics.append(rule.average_precision(again)["average_precision"].mean())
     share = exact(statistics, found["mean_average_precision"].item())
     assert found["p_value"].item() == pytest.approx(share, abs=4.5 * np.sqrt(0.25 / 60))
+
+
+def test_draws_are_not_lent_to_a_perturbation_of_another_design():
+    """As many profiles on each plate, but only some of them ask: another null, which company must not decide."""
+    rng = np.random.default_rng(1)
+    wells = [
+        (plate, pert, int(pert == "DMSO"), replicate == 0 or pert in "AB")
+        for plate in ("P1", "P2")
+        for pert, replicates in (("A", 2), ("B", 2), ("C", 2), ("DMSO", 20))
+        for replicate in range(replicates)
+    ]
+    plate, pert, neg, asks = zip(*wells, strict=True)
+    frame = table(
+        rng.normal(size=(len(wells), 6)),
+        Metadata_Plate=plate,
+        Metadata_pert=pert,
+        Metadata_neg=neg,
+        Metadata_asks=asks,
+    )
+    rule = Retrieval(
+        ["Metadata_pert"], neg_sameby=["Metadata_Plate"], neg_diffby=["Metadata_neg"], queries="Metadata_asks"
+    )
+    together = rule.mean_average_precision(frame, null_size=2000).filter(pl.col("Metadata_pert") == "C")
+    alone = rule.mean_average_precision(
+        frame.filter(pl.col("Metadata_pert").is_in(["C", "DMSO"])), null_size=2000
+    ).filter(pl.col("Metadata_pert") == "C")
+    assert together["p_value"].to_list() == alone["p_value"].to_list()
+
+
+def test_distances_from_outliers_are_ranked_and_the_labelling_itself_counts():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(102, 3))
+    x[0], x[1] = [1000, 0, 0], [1000, 900, 0]
+    frame = table(x, Metadata_pert=["T"] * 2 + ["DMSO"] * 100, Metadata_neg=[0] * 2 + [1] * 100)
+    rule = Retrieval(["Metadata_pert"], neg_diffby=["Metadata_neg"], queries="Metadata_neg = 0", metric="euclidean")
+    found = rule.mean_average_precision(frame).row(0, named=True)
+    near = -((x[:, None] - x[None]) ** 2).sum(axis=2)
+    statistics = []
+    for pair in combinations(range(len(x)), 2):
+        ranks = [1 + (np.delete(near[a], pair) > near[a, b]).sum() for a, b in (pair, pair[::-1])]
+        statistics.append(np.mean(1 / np.array(ranks)))
+    assert found["p_method"] == "labels, exact, 5,151 labelings"
+    assert found["mean_average_precision"] == statistics[0] == 1
+    assert found["p_value"] == pytest.approx(exact(statistics, 1.0), abs=1e-12)
+
+
+def test_a_perturbation_whose_labels_can_go_nowhere_is_said():
+    """Each well is on a plate once: profiles that keep their well keep their label."""
+    rng = np.random.default_rng(17)
+    frame = activity_frame().with_columns(Metadata_Well=pl.Series(np.concatenate([rng.permutation(17) for _ in "123"])))
+    options = {"neg_sameby": ["Metadata_Plate"], "controls": "Metadata_neg = 1"}
+    stuck = Retrieval(["Metadata_pert"], pos_diffby=["Metadata_Well"], **options)
+    with pytest.warns(ProfileWarning, match=r"perturbations have no profile to exchange labels with.*'Metadata_Well'"):
+        found = stuck.mean_average_precision(frame, null_size=100)
+    assert "labels, exact, 1 labelings" in found["p_method"].to_list()
+
+
+def test_null_may_name_a_perturbation_where_it_is_a_value():
+    frame = table(np.random.default_rng(2).normal(size=(6, 4)), Metadata_t=["a", "a", "b", "b", None, None])
+    found = Retrieval(["Metadata_t"], neg_diffby=["Metadata_t"], nulls="value").mean_average_precision(frame)
+    assert found["Metadata_t"].to_list() == ["a", "b", None]
+    assert found["n_profiles"].to_list() == [2, 2, 2]

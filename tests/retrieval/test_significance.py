@@ -117,3 +117,32 @@ def test_bad_input():
         mean_average_precision(ap_table([1.0], [1], [10], perts=[None]), "Metadata_pert")
     with pytest.raises(RecipeError, match="names no column"):
         mean_average_precision(good, [])
+
+
+@pytest.mark.parametrize("null", ["copairs", "cpjump1", "ranks"])
+def test_draws_belong_to_the_number_that_the_seed_is_whatever_its_type(null):
+    table = ap_table([0.3, 0.2, 0.25], [3, 4, 5], [200, 150, 120])
+    options = {"null": null, "null_size": 300}
+    one = mean_average_precision(table, "Metadata_pert", seed=3, **options)
+    for seed in (np.int64(3), np.uint8(3), 3.0):
+        assert mean_average_precision(table, "Metadata_pert", seed=seed, **options).equals(one)
+    again = mean_average_precision(table, "Metadata_pert", seed=3, **{**options, "null_size": 3e2})
+    assert again.equals(one)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"seed": None}, "seed must be a whole number, not None"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"null_size": "100"}, "null_size must be a whole number, not '100'"),
+        ({"null_size": True}, "null_size must be a whole number"),
+        ({"null_size": float("inf")}, "null_size must be a whole number"),
+        ({"threshold": None}, "threshold must lie"),
+        ({"threshold": float("nan")}, "threshold must lie"),
+    ],
+)
+def test_settings_of_a_wrong_kind_are_said(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        mean_average_precision(ap_table([1.0], [1], [10]), "Metadata_pert", **setting)
