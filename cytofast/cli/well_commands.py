@@ -21,6 +21,7 @@ from cytofast.cli.step_commands import (
     apply_step,
     columns_of,
     names_of,
+    require_distinct,
 )
 from cytofast.errors import RecipeError
 
@@ -211,10 +212,16 @@ def map_profiles(
 
     In Python: cytofast.Retrieval(...).mean_average_precision(profiles).
     """
+    from cytofast.ingest.endings import kind_of
     from cytofast.ingest.profiles import read_profiles, write_profiles
     from cytofast.retrieval.significance import fraction_retrieved
     from cytofast.store.profile_store import open_store
 
+    if output is not None:
+        if store is None:
+            require_distinct({"input": Path(source)}, {"output": output})
+        # Said now, not after hours.
+        kind_of(output)
     profiles = open_store(store).scan(source) if store is not None else read_profiles(Path(source))
     columns = profiles.collect_schema().names()
     rule = _retrieval(
@@ -233,7 +240,7 @@ def map_profiles(
     with resources.limits(memory, threads):
         table = rule.mean_average_precision(
             profiles,
-            sameby.split(",") if sameby else None,
+            columns_of(sameby) if sameby else None,
             null=null.value,
             null_size=null_size,
             seed=seed,
@@ -245,8 +252,8 @@ def map_profiles(
         show(table, form)
         return
     if output is None:
-        show(table.sort("mean_average_precision", descending=True), most=20)
-    show(fraction_retrieved(table))
+        show(table.sort("mean_average_precision", descending=True, nulls_last=True), most=20)
+    show(fraction_retrieved(table, threshold=threshold))
 
 
 def rule_text(rule: Any) -> str:
@@ -276,7 +283,7 @@ def _retrieval(
     from cytofast.retrieval.presets import activity, consistency
     from cytofast.retrieval.rule import Retrieval
 
-    lists = {name: text.split(",") for name, text in pairs.items() if text}
+    lists = {name: columns_of(text) for name, text in pairs.items() if text}
     texts = {name: text for name, text in predicates.items() if text}
     if task is None:
         if "pos_sameby" not in lists:
