@@ -22,7 +22,7 @@ _FEATURE = re.compile(r"(?!Metadata_|Image_)([A-Z][A-Za-z0-9]*)_.+", re.DOTALL)
 _COMPARTMENTS = {"Cells", "Cytoplasm", "Nuclei"}
 
 
-def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame:
+def read_profiles(path: str | Path, *, level: str | None = None, encoding: str = "utf-8") -> pl.LazyFrame:
     """Read a table of profiles, of any level, as a lazy frame.
 
     Parquet is read only as far as the query needs. CSV and TSV (``.gz`` too) are read at once: plates and wells stay
@@ -37,6 +37,8 @@ def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame
         The file; its name's ending says what it is.
     level
         Check that the table has the keys of this level: cells, wells, profiles.
+    encoding
+        Of CSV and TSV: ``"utf-8"`` or ``"latin-1"``.
 
     Raises
     ------
@@ -54,6 +56,8 @@ def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame
     ('0042', 'A01', 1.5)
     """
     file = Path(path)
+    if encoding not in ("utf-8", "latin-1"):
+        raise RecipeError.unknown("encoding", encoding, ("utf-8", "latin-1"))
     if file.is_dir():
         raise DataError(f"{file}: a folder, not a table. Hint: give one file, or open a store with open_store.")
     if not file.is_file():
@@ -61,7 +65,7 @@ def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame
     kind = kind_of(file)
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty (0 bytes). Hint: whatever made it was interrupted; make it again.")
-    profiles = _read(file, kind)
+    profiles = _read(file, kind, encoding)
     if level is not None:
         if level not in LEVELS:
             raise RecipeError.unknown("level", level, LEVELS)
@@ -69,7 +73,7 @@ def read_profiles(path: str | Path, *, level: str | None = None) -> pl.LazyFrame
     return profiles
 
 
-def _read(path: Path, kind: str) -> pl.LazyFrame:
+def _read(path: Path, kind: str, encoding: str) -> pl.LazyFrame:
     """Each kind of file by its own reader, loaded when it is needed."""
     if kind == "parquet":
         return _scan(path)
@@ -93,7 +97,7 @@ def _read(path: Path, kind: str) -> pl.LazyFrame:
         from cytofast.ingest.embeddings import read_embeddings
 
         return read_embeddings(path)
-    return _read_text(path, separator_of(path) or ",").lazy()
+    return _read_text(path, separator_of(path) or ",", encoding).lazy()
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -110,7 +114,7 @@ def _scan(path: Path) -> pl.LazyFrame:
     return profiles
 
 
-def _read_text(path: Path, separator: str) -> pl.DataFrame:
+def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
     data = read_bytes(path)
     if path.name.lower().endswith(".gz"):
         try:
@@ -119,6 +123,8 @@ def _read_text(path: Path, separator: str) -> pl.DataFrame:
             raise DataError(
                 f"{path}: the gzip file is damaged or cut off ({error}). Hint: copy or make it again."
             ) from error
+    if encoding != "utf-8":
+        data = data.decode(encoding).encode()
     first = data[: data.find(b"\n") + 1 or len(data)]
     header = parse_header(first, path, separator)
     _require_separator(first, separator, path)
