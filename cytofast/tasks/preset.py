@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Self
 
 from cytofast.errors import RecipeError
@@ -75,6 +76,17 @@ class Benchmark:
         if name not in names:
             raise RecipeError.unknown("benchmark", name, names)
         return cls.from_toml((shipped / f"{name}.toml").read_text(encoding="utf-8"), name)
+
+    @classmethod
+    def read(cls, name: str | Path) -> Self:
+        """A benchmark by name, or from a TOML file of one's own."""
+        path = Path(name)
+        if path.suffix != ".toml":
+            return cls.named(str(name))
+        try:
+            return cls.from_toml(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: the benchmark cannot be read ({error})") from error
 
     @classmethod
     def from_toml(cls, text: str, where: str = "benchmark") -> Self:

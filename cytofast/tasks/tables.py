@@ -84,10 +84,17 @@ def _typed(table: pl.DataFrame, name: str, key_types: Mapping[str, pl.DataType])
 
 
 def _published(benchmark: Benchmark, keys: Mapping[str, Any]) -> float | None:
-    """What was published for this task and condition. Hours may be text in one table and a number in another."""
+    """What was published for this task and condition; where conditions are cut further, for every part of it."""
+    second = {name for name, value in keys.items() if name.endswith(AGAINST) and value is not None}
     for row in benchmark.published:
         told = {name: value for name, value in row.items() if name != "value"}
-        second = {name for name, value in keys.items() if name.endswith(AGAINST) and value is not None}
-        if second <= set(told) and all(name in keys and str(keys[name]) == str(value) for name, value in told.items()):
+        if second <= set(told) and all(_alike(keys.get(name), value) for name, value in told.items()):
             return float(row["value"])
     return None
+
+
+def _alike(value: object, told: object) -> bool:
+    """Hours may be text in one table and a number in another."""
+    if isinstance(told, int | float) and isinstance(value, str):
+        return value.strip().removesuffix(".0") == str(told)
+    return value == told

@@ -1,0 +1,112 @@
+"""Benchmarks over a store: ``benchmark``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from cytofast import resources
+from cytofast.cli.render import Format, progress_bar, say, show, written
+from cytofast.cli.step_commands import FeatureOption, Memory, Threads, columns_of, names_of
+from cytofast.cli.store_commands import Store
+
+
+def benchmark(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which benchmark: cpjump1, or a TOML file of your own.")],
+    store: Store,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Write the tidy table there: parquet, csv or csv.gz."),
+    ] = None,
+    level: Annotated[str | None, typer.Option(help="Level of the store. Default: the benchmark's, profiles.")] = None,
+    plates: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What the store does not know of its plates: cell type, time, ..."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="Cut conditions further: models or feature sets side by side.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help="Wells that take part, in place of the benchmark's own rule.")
+    ] = None,
+    features: FeatureOption = None,
+    null: Annotated[
+        str | None, typer.Option(help="cpjump1 (the paper's), labels (valid p-values), ranks or copairs.")
+    ] = None,
+    null_size: Annotated[int | None, typer.Option(min=1, help="Draws of the null. Default: the benchmark's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another seed, other draws.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Retrieved is a q-value below this. Default: 0.05.")] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where all tables go, and what is done is kept. Default: in the store."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How the table is written to the terminal.")] = Format.TABLE,
+    memory: Memory = None,
+    threads: Threads = None,
+) -> None:
+    """Ask every task of a benchmark in every condition, beside what was published.
+
+    cpjump1: detection, sister matching, gene-compound matching, directionality, by perturbation, cell type and time point.
+    Stopped, it goes on where it was. All tables go to STORE/benchmarks/NAME, where cytofast report finds them.
+
+    [bold]Example:[/bold] cytofast benchmark cpjump1 --store my-store -o cpjump1.csv
+
+    In Python: cytofast.run_conditions.
+    """
+    from cytofast.ingest.writing import write_profiles
+    from cytofast.store.profile_store import open_store
+    from cytofast.tasks.conditions import answer_conditions
+    from cytofast.tasks.plates import with_plates
+    from cytofast.tasks.preset import Benchmark
+
+    chosen = Benchmark.read(name)
+    given = {"null": null, "null_size": null_size, "seed": seed, "threshold": threshold, "features": names_of(features)}
+    chosen = chosen.with_options(**{key: value for key, value in given.items() if value is not None})
+    if by is not None:
+        chosen = chosen.by(*columns_of(by))
+    opened = open_store(store)
+    folder = results or opened.path / "benchmarks" / Path(name).stem
+    with resources.limits(memory, threads):
+        profiles = opened.scan(level or chosen.level)
+        if plates is not None:
+            profiles = with_plates(profiles, plates)
+        with progress_bar("questions") as advance:
+            found = answer_conditions(profiles, chosen, where=where, folder=folder, progress=advance)
+    if output is not None:
+        written(output, write_profiles(found.summary, output), found.summary.width)
+    if output is None or form is not Format.TABLE:
+        show(
+            _short(found.summary) if form is Format.TABLE else found.summary, form, title=chosen.title or None, most=200
+        )
+    refused = found.summary.filter(found.summary["status"] != "done")
+    for row in refused.head(10).rows(named=True):
+        said = " ".join(str(row[key]) for key in ("task", *found.conditions) if row[key] is not None)
+        say(f"note: {said}: {row['note']}")
+    if refused.height > 10:
+        say(f"note: {refused.height - 10} more could not be answered; the table says why")
+    say(f"all tables are in {folder}")
+
+
+def _short(summary: pl.DataFrame) -> pl.DataFrame:
+    """What fits into a terminal: columns that say nothing are left out, second sides are named shortly."""
+    dropped = ("n_retrieved", "n_untested", "status", "note", "mean_average_precision")
+    names = [name for name in summary.columns if name not in dropped and summary[name].null_count() < summary.height]
+    return (
+        summary.select(names)
+        .rename(
+            {
+                name: f"{name.removeprefix('Metadata_').removesuffix('_against')} 2"
+                for name in names
+                if name.endswith("_against")
+            }
+        )
+        .rename({"fraction_retrieved": "retrieved"})
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add this command."""
+    app.command("benchmark")(benchmark)
