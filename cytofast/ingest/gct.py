@@ -12,6 +12,7 @@ import polars as pl
 
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.csv_text import read_bytes
+from cytofast.ingest.decoding import decoded
 from cytofast.schema import MISSING_TEXT, PLATE, WELL, is_metadata
 
 CMAP_MISSING = "-666"
@@ -128,14 +129,6 @@ def _lines(path: Path) -> list[str]:
     while lines and not lines[-1].strip():
         lines.pop()
     return lines
-
-
-def decoded(data: bytes) -> str:
-    """Text in UTF-8 or, where it is not, in Latin-1, which older exports are in (a micro sign, an accent)."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
 
 
 def _head(lines: list[str], path: Path) -> tuple[str, tuple[int, int, int, int]]:

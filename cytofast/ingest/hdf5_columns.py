@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from cytofast.errors import DataError, SchemaError
-from cytofast.ingest.gct import decoded
+from cytofast.ingest.decoding import decoded
 
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 

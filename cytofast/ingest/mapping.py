@@ -16,7 +16,7 @@ from cytofast.ingest.profiles import read_profiles
 from cytofast.schema import OBJECT_NUMBER, PLATE, WELL, is_metadata, normalize_wells
 
 _KEYS = {"metadata", "objects", "channels", "features", "drop", "encoding"}
-_ENCODINGS = ("utf-8", "latin-1")
+_ENCODINGS = ("utf-8", "latin-1", "either")
 _COMPARTMENT = re.compile(r"(?!Metadata|Image)[A-Z][A-Za-z0-9]*")
 
 

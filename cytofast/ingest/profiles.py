@@ -11,6 +11,7 @@ import polars as pl
 
 from cytofast.errors import DataError, RecipeError
 from cytofast.ingest.csv_text import Header, Lines, check_lines, parse_header, read_bytes
+from cytofast.ingest.decoding import decoded
 from cytofast.ingest.endings import kind_of, separator_of
 from cytofast.ingest.quoting import written_in_quotes
 from cytofast.ingest.writing import write_profiles
@@ -19,6 +20,7 @@ from cytofast.schema import LEVELS, MISSING_TEXT, PLATE, WELL, require_columns
 __all__ = ["read_profiles", "write_profiles"]
 
 _FEATURE = re.compile(r"(?!Metadata_|Image_)([A-Z][A-Za-z0-9]*)_.+", re.DOTALL)
+_ENCODINGS = ("utf-8", "latin-1", "either")
 _COMPARTMENTS = {"Cells", "Cytoplasm", "Nuclei"}
 
 
@@ -38,7 +40,7 @@ def read_profiles(path: str | Path, *, level: str | None = None, encoding: str =
     level
         Check that the table has the keys of this level: cells, wells, profiles.
     encoding
-        Of CSV and TSV: ``"utf-8"`` or ``"latin-1"``.
+        Of CSV and TSV: ``"utf-8"``, ``"latin-1"``, or ``"either"``, which is Latin-1 for what is not UTF-8.
 
     Raises
     ------
@@ -56,8 +58,8 @@ def read_profiles(path: str | Path, *, level: str | None = None, encoding: str =
     ('0042', 'A01', 1.5)
     """
     file = Path(path)
-    if encoding not in ("utf-8", "latin-1"):
-        raise RecipeError.unknown("encoding", encoding, ("utf-8", "latin-1"))
+    if encoding not in _ENCODINGS:
+        raise RecipeError.unknown("encoding", encoding, _ENCODINGS)
     if file.is_dir():
         raise DataError(f"{file}: a folder, not a table. Hint: give one file, or open a store with open_store.")
     if not file.is_file():
@@ -124,7 +126,7 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
                 f"{path}: the gzip file is damaged or cut off ({error}). Hint: copy or make it again."
             ) from error
     if encoding != "utf-8":
-        data = data.decode(encoding).encode()
+        data = (decoded(data) if encoding == "either" else data.decode(encoding)).encode()
     first = data[: data.find(b"\n") + 1 or len(data)]
     header = parse_header(first, path, separator)
     _require_separator(first, separator, path)
