@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import Reference, predicate, take_columns, to_matrix
+from cytofast.blocks import Reference, predicate, reference_mask, take_columns, to_matrix
 from cytofast.errors import DataError, listed
 from cytofast.kernels.comoments import CoMoments, absorb, comoments
 
@@ -19,9 +19,33 @@ _CHUNK_ROWS = 1024
 chunk outweighs adding it to the others'."""
 
 
-def in_reference(profiles: pl.DataFrame | pl.LazyFrame, reference: Reference) -> pl.DataFrame | pl.LazyFrame:
+def in_reference(
+    profiles: pl.DataFrame | pl.LazyFrame, reference: Reference, where: str
+) -> pl.DataFrame | pl.LazyFrame:
     """The rows that the reference takes; a null answer counts as no."""
-    return profiles if reference is None else profiles.filter(predicate(reference))
+    if reference is None:
+        return profiles
+    expression = predicate(reference)
+    # Asked of no rows, because a lazy table would complain only when it is read.
+    reference_mask(profiles.head(0).lazy().collect(), reference, where)
+    return profiles.filter(expression)
+
+
+def require_reference(
+    every: pl.DataFrame | None, chosen: pl.DataFrame, by: list[str], reference: Reference, where: str
+) -> None:
+    """Each group must have reference rows; otherwise name those that have none."""
+    hint = f"Hint: is the reference {str(reference)!r} right, and are the profiles annotated?"
+    if every is None:
+        if chosen.height == 0:
+            raise DataError(f"{where}: no row is in the reference. {hint}")
+        return
+    lacking = every.join(chosen.select(by).unique(), on=by, how="anti", nulls_equal=True)
+    if lacking.height:
+        groups = listed(["/".join(str(value) for value in row) for row in lacking.rows()])
+        raise DataError(
+            f"{where}: {lacking.height} of {every.height} groups {'/'.join(by)} have no reference row: {groups}. {hint}"
+        )
 
 
 def chunks(

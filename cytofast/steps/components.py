@@ -73,7 +73,7 @@ class PrincipalComponents(LinearStep):
         found = []
         for key, rows in groups_of(profiles, as_columns(self.by), "PrincipalComponents"):
             where = "PrincipalComponents: the reference" + ("" if key is None else f" of {key.row(0)}")
-            moments = require_finite(in_reference(rows, self.reference), features, where)
+            moments = require_finite(in_reference(rows, self.reference, "PrincipalComponents"), features, where)
             if moments.n_rows < 2:
                 raise DataError(f"{where} has {moments.n_rows} wells; a covariance needs two.")
             directions, _ = decompose(moments.products, moments.n_rows, np.zeros(len(features)))

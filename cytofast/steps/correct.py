@@ -109,9 +109,8 @@ class Sphere(LinearStep):
         parts = []
         for key, rows in groups_of(profiles, as_columns(self.by), "Sphere"):
             of_group = "" if key is None else f" of {'/'.join(str(v) for v in key.row(0))}"
-            parts.append(
-                self._fit_group(in_reference(rows, self.reference), features, key, f"Sphere: the reference{of_group}")
-            )
+            where = f"Sphere: the reference{of_group}"
+            parts.append(self._fit_group(in_reference(rows, self.reference, "Sphere"), features, key, where))
         return self.merge(parts)
 
     def _fit_group(

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import column_blocks, require_rows, to_matrix
+from cytofast.blocks import column_blocks, to_matrix
 from cytofast.errors import DataError, RecipeError
 from cytofast.kernels.comoments import pairwise_correlations, spreads_of, to_correlations
 from cytofast.kernels.jit import over_ranges
@@ -22,7 +22,7 @@ from cytofast.kernels.redundancy import absolute_sums, close_calls, levels, lose
 from cytofast.kernels.spearman import gappy_rank_correlations
 from cytofast.kernels.units import unit_columns
 from cytofast.schema import as_columns
-from cytofast.steps.accumulate import finite_comoments, in_reference, matrices
+from cytofast.steps.accumulate import finite_comoments, in_reference, matrices, require_reference
 from cytofast.steps.selection import Judgement, Selection, groups_of
 from cytofast.steps.step import Scope
 
@@ -117,9 +117,13 @@ class DropCorrelated(Selection):
         features = self.checked(profiles)
         where = type(self).__name__
         parts = []
-        for key, rows in groups_of(profiles, as_columns(self.by), where):
-            chosen = in_reference(rows, self.reference)
-            require_rows(chosen, where if self.reference is None else f"{where}: reference {str(self.reference)!r}")
+        by = as_columns(self.by)
+        asked = in_reference(profiles, self.reference, where)
+        if self.reference is not None:
+            heads = asked.select(by) if by else asked.head(1)
+            every = profiles.lazy().select(by).unique(maintain_order=True).collect() if by else None
+            require_reference(every, heads.lazy().collect(), by, self.reference, where)
+        for key, chosen in groups_of(asked, by, where):
             parts.append(self._judge_pairs(chosen, features, key))
         return self.merge(parts)
 

@@ -29,6 +29,7 @@ from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grouped_quantiles
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.accumulate import require_reference
 from cytofast.steps.fitted import fitted_groups, require_free_names
 from cytofast.steps.scaling_fit import MEASURED, scaled_frame
 from cytofast.steps.step import Scope, Step
@@ -114,7 +115,7 @@ class _CentreAndScale(Step):
         if mask is not None:
             every = frame.select(by).unique(maintain_order=True) if by else None
             frame = frame.filter(mask)
-            _require_reference(every, frame, by, self.reference, where)
+            require_reference(every, frame, by, self.reference, where)
         block = to_block(frame, features, by)
         columns, bounds = block.by_group()
         centre, spread = self._measure(columns, bounds)
@@ -190,23 +191,6 @@ class _CentreAndScale(Step):
 def _examples(flat: pl.DataFrame, by: str | Sequence[str] | None) -> str:
     columns = [*as_columns(by), "feature"]
     return listed(["/".join(str(value) for value in row) for row in flat.select(columns).head(4).rows()], 3)
-
-
-def _require_reference(
-    every: pl.DataFrame | None, chosen: pl.DataFrame, by: list[str], reference: Reference, where: str
-) -> None:
-    """Each group must have reference rows; otherwise name those that have none."""
-    hint = f"Hint: is the reference {str(reference)!r} right, and are the profiles annotated?"
-    if every is None:
-        if chosen.height == 0:
-            raise DataError(f"{where}: no row is in the reference. {hint}")
-        return
-    lacking = every.join(chosen.select(by).unique(), on=by, how="anti", nulls_equal=True)
-    if lacking.height:
-        groups = listed(["/".join(str(value) for value in row) for row in lacking.rows()])
-        raise DataError(
-            f"{where}: {lacking.height} of {every.height} groups {'/'.join(by)} have no reference row: {groups}. {hint}"
-        )
 
 
 @dataclass(frozen=True)

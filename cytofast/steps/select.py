@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources as package_files
 from typing import Any, ClassVar, cast
@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from cytofast import resources
-from cytofast.blocks import Profiles, require_rows
+from cytofast.blocks import Profiles, require_polars, require_rows
 from cytofast.errors import ProfileWarning, RecipeError, SchemaError, listed
-from cytofast.schema import resolve_features
+from cytofast.schema import as_columns, require_columns, resolve_features
 from cytofast.steps.correlated import DropCorrelated
 from cytofast.steps.select_rules import (
     DropLowFrequency,
@@ -65,13 +65,14 @@ class _Named(Selection):
         raise NotImplementedError
 
     def _judge_names(self, schema: pl.Schema) -> pl.DataFrame:
-        features = resolve_features(schema, self.features, type(self).__name__)
+        features = resolve_features(schema, self.features, type(self).__name__, as_columns(self.by))
         stays, measure = self._stays(features)
         kept = np.array([stays], dtype=np.bool_).reshape(1, len(features))
         return self.report(features, None, Judgement(kept, np.full(kept.shape, np.nan), np.nan, measure))
 
     def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
         """Judge the names of the columns; nothing is read."""
+        require_polars(profiles, type(self).__name__)
         return self._judge_names(profiles.collect_schema())
 
 
@@ -175,6 +176,7 @@ class FeatureSelect(Step):
     """
 
     name: ClassVar[str] = "feature_select"
+    version: ClassVar[int] = 2
     separable: ClassVar[bool] = False
 
     steps: Sequence[Selection] = field(default=())
@@ -208,22 +210,26 @@ class FeatureSelect(Step):
             The reports of the rules (:meth:`~cytofast.steps.selection.Selection.fit`) one below the other, ``order``
             (from 0) first. A feature has a row for every rule that it reached.
         """
+        require_polars(profiles, "FeatureSelect")
         require_rows(profiles, "FeatureSelect")
         schema = profiles.collect_schema()
-        features = list(
-            dict.fromkeys(
-                name for step in self.steps for name in resolve_features(schema, step.features, "FeatureSelect")
-            )
-        )
-        rest: pl.DataFrame | pl.LazyFrame = self._held(profiles, features)
+        asked = [resolve_features(schema, s.features, "FeatureSelect", as_columns(s.by)) for s in self.steps]
+        rest = self._held(profiles, list(dict.fromkeys(name for names in asked for name in names)))
+        gone: set[str] = set()
         parts = []
-        for order, step in enumerate(self.steps):
-            report = step.fit(rest)
+        for order, (step, names) in enumerate(zip(self.steps, asked, strict=True)):
+            left = [name for name in names if name not in gone]
+            if not left:
+                continue
+            if isinstance(step, _Named):
+                # Names are looked up among all features: one that an earlier rule dropped is not unknown.
+                report = step.fit(profiles).filter(pl.col("feature").is_in(left))
+            else:
+                report = replace(step, features=left).fit(rest)
             parts.append(report.select(pl.lit(order, dtype=pl.Int32).alias("order"), *report.columns))
-            kept = step.kept(report)
-            rest = rest.drop(name for name, stays in kept.items() if not stays)
-            if not any(kept.values()):
-                break
+            dropped = [name for name, stays in step.kept(report).items() if not stays]
+            gone.update(dropped)
+            rest = rest.drop(dropped)
         return pl.concat(parts, how="diagonal_relaxed")
 
     def _held(self, profiles: pl.DataFrame | pl.LazyFrame, features: list[str]) -> pl.DataFrame | pl.LazyFrame:
@@ -247,7 +253,8 @@ class FeatureSelect(Step):
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
         """Drop the features that a rule dropped; as :meth:`~cytofast.steps.selection.Selection.apply`."""
-        return drop_columns(profiles, self.kept(fit), type(self).__name__)
+        require_columns(fit.schema, ["order", "feature", "kept"], "FeatureSelect: the fit")
+        return drop_columns(profiles, self.kept(fit), "FeatureSelect")
 
 
 def _as_selection(step: object, number: int) -> Selection:

@@ -189,6 +189,7 @@ class DropOutliers(Selection):
     """
 
     name: ClassVar[str] = "drop_outliers"
+    version: ClassVar[int] = 2
 
     cutoff: float = 500.0
     quantile: float = 1.0
@@ -202,6 +203,8 @@ class DropOutliers(Selection):
         if self.quantile < 1:
             with np.errstate(invalid="ignore"):
                 largest = grouped_quantiles(np.abs(columns), bounds, np.array([self.quantile]))[0]
+            # Between two infinite values nothing can be interpolated.
+            largest[np.isnan(largest) & (grouped_counts(columns, bounds) > 0)] = np.inf
         else:
             largest = np.full((len(bounds) - 1, len(columns)), np.nan)
             for group in range(len(bounds) - 1):
@@ -237,6 +240,7 @@ class DropNoisy(Selection):
     """
 
     name: ClassVar[str] = "drop_noisy"
+    version: ClassVar[int] = 2
 
     replicates: str | Sequence[str]
     cutoff: float = 0.8
@@ -265,6 +269,7 @@ class DropNoisy(Selection):
             counts, _, squares = grouped_moments(columns[:, rows][:, order], inner)
             defined = counts > 0
             spread = np.sqrt(np.divide(squares, counts, out=np.zeros(squares.shape), where=defined))
+            spread[np.isnan(spread)] = np.inf  # of infinite values
             np.divide(spread.sum(axis=0), defined.sum(axis=0), out=mean[group], where=defined.any(axis=0))
         return Judgement(~(mean > self.cutoff), mean, self.cutoff, "mean standard deviation of replicates")
 

@@ -18,11 +18,14 @@ from cytofast.blocks import (
     predicate,
     predicate_columns,
     reference_mask,
+    require_polars,
     require_rows,
     to_block,
 )
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.steps.accumulate import require_reference
+from cytofast.steps.fitted import require_free_names
 from cytofast.steps.step import Scope, Step
 
 Columns = NDArray[np.floating]
@@ -81,6 +84,7 @@ class Selection(Step):
         super().__post_init__()
         if self.in_groups not in get_args(InGroups):
             raise RecipeError.unknown("in_groups", str(self.in_groups), get_args(InGroups))
+        require_free_names(self.by, ["order", *REPORT.names()], type(self).__name__)
         if self.reference is not None:
             predicate(self.reference)
 
@@ -100,9 +104,10 @@ class Selection(Step):
     def checked(self, profiles: pl.DataFrame | pl.LazyFrame) -> list[str]:
         """The features to judge, after all that the rule needs was found."""
         where = type(self).__name__
+        require_polars(profiles, where)
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), where)
-        features = resolve_features(schema, self.features, where)
+        features = resolve_features(schema, self.features, where, as_columns(self.by))
         require_rows(profiles, where)
         return features
 
@@ -129,8 +134,9 @@ class Selection(Step):
         for whole, block in column_blocks(profiles, self.columns(), features):
             mask = reference_mask(whole, self.reference, where)
             frame = whole if mask is None else whole.filter(mask)
-            if frame.height == 0:
-                raise DataError(f"{where}: no row is in the reference {str(self.reference)!r}.")
+            if mask is not None:
+                every = whole.select(by).unique(maintain_order=True) if by else None
+                require_reference(every, frame, by, self.reference, where)
             entered = to_block(frame, block, by)
             columns, bounds = entered.by_group()
             parts.append(self.report(block, entered.keys if by else None, self.judge(columns, bounds, frame)))
@@ -170,11 +176,14 @@ class Selection(Step):
         A feature that the fit keeps and these profiles lack becomes a column of nulls, with a
         :class:`~cytofast.errors.ProfileWarning`: so all plates have the same columns.
         """
-        return drop_columns(profiles, self.kept(fit), type(self).__name__)
+        where = type(self).__name__
+        require_columns(fit.schema, ["feature", "kept"], f"{where}: the fit")
+        return drop_columns(profiles, self.kept(fit), where)
 
 
 def drop_columns(profiles: Profiles, kept: dict[str, bool], where: str) -> Profiles:
     """Drop what is not kept; add what is kept and absent, as nulls, and say so."""
+    require_polars(profiles, where)
     schema = profiles.collect_schema()
     dropped = [name for name, stays in kept.items() if not stays and name in schema]
     staying: list[str] = [name for name, stays in kept.items() if stays]

@@ -95,7 +95,8 @@ class TVN(LinearStep):
         parts: list[tuple[pl.DataFrame | None, CoMoments]] = []
         for key, rows in groups_of(profiles, as_columns(self.by), "TVN"):
             label = "all wells" if key is None else "/".join(str(v) for v in key.row(0))
-            moments = require_finite(in_reference(rows, self.reference), features, f"TVN: controls of {label}")
+            controls = in_reference(rows, self.reference, "TVN")
+            moments = require_finite(controls, features, f"TVN: controls of {label}")
             if moments.n_rows < 2:
                 raise DataError(f"TVN: {label} has {moments.n_rows} controls; a covariance needs two.")
             parts.append((key, moments))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cytofast import resources
 from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError
+from cytofast.steps.correct import TVN, PrincipalComponents, Sphere
 from cytofast.steps.select import (
     DropCorrelated,
     DropListed,
@@ -300,3 +301,89 @@ def test_a_duplicated_feature_loses_exactly_one_copy(seed, gaps, method):
 
 def test_replacing_a_field_keeps_the_rest():
     assert replace(DropCorrelated(0.8, by="Metadata_Plate"), rule="greedy").by == "Metadata_Plate"
+
+
+def test_a_rule_judges_what_those_before_it_left_and_no_rule_is_skipped():
+    frame = pl.DataFrame({"Cells_A_a": [1.0, 1.0, None], "Cells_A_b": [1.0, 2.0, 4.0], "Nuclei_A_a": [1.0, 2.0, 900.0]})
+    # The first rule drops all that it looks at; the second looks at others.
+    assert (
+        "Nuclei_A_a"
+        not in FeatureSelect([DropLowVariance(10, features="Cells_"), DropOutliers(features="Nuclei_")])
+        .fit(frame)
+        .filter("kept")["feature"]
+        .to_list()
+    )
+    # What an earlier rule dropped is no longer there to be judged, and that is no mistake.
+    for later in (DropOutliers(features=["Cells_A_a", "Cells_A_b"]), DropOutliers(features="Cells_A_a")):
+        select = FeatureSelect([DropMissing(), later])
+        assert select(frame).columns == ["Cells_A_b", "Nuclei_A_a"]
+    assert FeatureSelect([DropMissing(), KeepListed(["Cells_A_a", "Cells_A_b"])])(frame).columns == ["Cells_A_b"]
+    assert FeatureSelect([DropMissing(), DropListed(["Cells_A_a"])])(frame).columns == ["Cells_A_b", "Nuclei_A_a"]
+    report = FeatureSelect([DropMissing(), KeepListed(["Cells_A_b"])]).fit(frame)
+    assert report["feature"].value_counts().filter(pl.col("feature") == "Cells_A_a")["count"].to_list() == [1]
+
+
+def test_infinite_values_are_extreme_and_noisy():
+    frame = pl.DataFrame(
+        {
+            "Metadata_pert": [i // 2 for i in range(10)],
+            "Cells_A_a": [1.0] * 8 + [np.inf] * 2,
+            "Cells_A_b": [float(i) for i in range(10)],
+            "Cells_A_c": [-np.inf] + [1.0] * 9,
+        }
+    )
+    fit = DropOutliers(100, quantile=0.99).fit(frame)
+    assert fit.select("feature", "kept", "value").rows()[:2] == [
+        ("Cells_A_a", False, np.inf),
+        ("Cells_A_b", True, 8.91),
+    ]
+    fit = DropNoisy("Metadata_pert").fit(frame)
+    assert fit.filter(~pl.col("kept")).select("feature", "value").rows() == [
+        ("Cells_A_a", np.inf),
+        ("Cells_A_c", np.inf),
+    ]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [DropMissing, DropLowMAD, DropCorrelated, DropOutliers, DropLowFrequency, DropLowVariance],
+    ids=lambda s: s.name,
+)
+def test_a_plate_without_reference_rows_is_an_error(step):
+    frame = pl.DataFrame(
+        {
+            "Metadata_Plate": ["P"] * 3 + ["Q"] * 3,
+            "Metadata_control": [True, True, True, False, False, None],
+            "Cells_A_a": [1.0, 2.0, 4.0, 1.0, 1.0, 1.0],
+        }
+    )
+    with pytest.raises(DataError, match=r"1 of 2 groups Metadata_Plate have no reference row: 'Q'"):
+        step(by="Metadata_Plate", reference="Metadata_control").fit(frame)
+    with pytest.raises(DataError, match="no row is in the reference"):
+        step(reference="Metadata_Plate = 'R'").fit(frame.lazy())
+
+
+@pytest.mark.parametrize("step", [DropCorrelated, DropMissing, Sphere, PrincipalComponents, TVN], ids=lambda s: s.name)
+def test_references_that_do_not_answer_yes_or_no(step):
+    frame = pl.DataFrame({"Metadata_Plate": ["P"] * 3, "Metadata_Batch": ["1"] * 3, "Cells_A_a": [1.0, 2.0, 4.0]})
+    for table in (frame, frame.lazy()):
+        with pytest.raises(RecipeError, match="must be true or false for each row, not String"):
+            step(reference="Metadata_Plate").fit(table)
+        with pytest.raises(SchemaError, match="cannot be evaluated"):
+            step(reference="Metadata_Plate > 3").fit(table)
+
+
+def test_a_numeric_column_that_makes_the_groups_is_no_feature():
+    frame = pl.DataFrame({"Cluster_id": [1, 1, 2, 2], "Cells_A_a": [1.0, 2.0, 1.0, 4.0]})
+    assert DropLowVariance(by="Cluster_id")(frame).columns == frame.columns
+    assert DropLowVariance(by="Cluster_id").fit(frame)["feature"].unique().to_list() == ["Cells_A_a"]
+    with pytest.raises(RecipeError, match="by= cannot name 'kept'"):
+        DropMissing(by="kept")
+
+
+def test_a_fit_of_something_else_is_refused():
+    frame = pl.DataFrame({"Cells_A_a": [1.0, 2.0]})
+    with pytest.raises(SchemaError, match="the fit: no column 'kept'"):
+        DropMissing().apply(frame, pl.DataFrame({"feature": ["Cells_A_a"]}))
+    with pytest.raises(SchemaError, match="the fit: no column 'order'"):
+        FeatureSelect([DropMissing()]).apply(frame, DropMissing().fit(frame))
