@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -79,8 +80,8 @@ class Sphere(LinearStep):
         super().__post_init__()
         if self.method not in get_args(Method):
             raise RecipeError.unknown("method", str(self.method), get_args(Method))
-        if not self.epsilon >= 0:
-            raise RecipeError(f"Sphere: epsilon must not be negative, but is {self.epsilon}")
+        if not 0 <= self.epsilon < inf:
+            raise RecipeError(f"Sphere: epsilon must be 0 or a positive number, not {self.epsilon}")
 
     def outputs_of(self, fit: pl.DataFrame) -> list[str]:
         """Principal components have names of their own."""
@@ -118,9 +119,8 @@ class Sphere(LinearStep):
     ) -> pl.DataFrame:
         moments = require_finite(rows, features, where)
         if moments.n_rows < 2:
-            raise DataError(
-                f"{where} has {moments.n_rows} wells; a covariance needs two. Hint: is {self.reference!r} right?"
-            )
+            hint = "" if self.reference is None else f" Hint: is {str(self.reference)!r} right?"
+            raise DataError(f"{where} has {moments.n_rows} wells; a covariance needs two.{hint}")
         scale = self._scale(moments, features, where)
         count, mean = moments.n_rows, moments.mean
         products = moments.products
@@ -161,7 +161,7 @@ class Sphere(LinearStep):
         if flat:
             raise DataError(
                 f"{where} has {len(flat):,} features without variance, which cannot be scaled to unit variance: {listed(flat)}. "
-                f"Hint: DropLowVariance(reference={self.reference!r}) first."
+                "Hint: drop them first, with DropLowVariance on the same reference."
             )
         scale: Doubles = spreads / np.sqrt(moments.n_rows)
         return scale

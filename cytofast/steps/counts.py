@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import Profiles, column_blocks, float_type, require_rows, to_frame, to_matrix
+from cytofast.blocks import Profiles, column_blocks, float_type, require_polars, require_rows, to_frame, to_matrix
 from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.kernels.ranks import value_counts
 from cytofast.schema import OBJECT_COUNT, Features, require_columns, resolve_features
@@ -45,6 +45,7 @@ class RegressCellCount(Step):
     """
 
     name: ClassVar[str] = "regress_cell_count"
+    version: ClassVar[int] = 2
 
     count: str = OBJECT_COUNT
     min_unique: int = 100
@@ -71,7 +72,8 @@ class RegressCellCount(Step):
         -------
         polars.DataFrame
             One row a feature: ``feature``, ``intercept``, ``slope``, ``r`` (with the counts), ``n`` (wells that took
-            part), ``status`` (``ok``, ``few values`` or ``no values``; the last two pass through).
+            part), ``status``: ``ok``, ``few values``, ``no values`` or ``no line`` (the wells with values have all the same
+            count); only what is ``ok`` is corrected, the others pass through.
 
         Raises
         ------
@@ -80,6 +82,7 @@ class RegressCellCount(Step):
         SchemaError
             A column is missing or not numeric.
         """
+        require_polars(profiles, "RegressCellCount")
         schema = profiles.collect_schema()
         require_columns(schema, [self.count], "RegressCellCount: count")
         if not schema[self.count].is_numeric():
@@ -114,8 +117,9 @@ class RegressCellCount(Step):
                 present = np.isfinite(columns[gappy])
                 lines[:, gappy] = _lines(columns[gappy][None, present], x[present])[:, 0] if present.any() else np.nan
         intercept, slope, r = lines
-        used = (distinct > self.min_unique) & np.isfinite(slope)
-        status = np.where(used, "ok", np.where(distinct > 0, "few values", "no values"))
+        many = distinct > self.min_unique
+        used = many & np.isfinite(slope)
+        status = np.select([used, many, distinct > 0], ["ok", "no line", "few values"], "no values")
         return pl.DataFrame(
             {
                 "feature": pl.Series(features, dtype=pl.String),
@@ -132,6 +136,8 @@ class RegressCellCount(Step):
 
         Wells without a count get nulls, with a :class:`~cytofast.errors.ProfileWarning`.
         """
+        require_polars(profiles, "RegressCellCount")
+        require_columns(fit.schema, ["feature", "intercept", "slope", "status"], "RegressCellCount: the fit")
         schema = profiles.collect_schema()
         require_columns(schema, [self.count], "RegressCellCount: count")
         lines = fit.filter(pl.col("status") == "ok")
@@ -144,14 +150,10 @@ class RegressCellCount(Step):
             counts = frame[self.count].cast(pl.Float64).fill_null(np.nan).to_numpy()
             without = ~np.isfinite(counts)
             if without.any():
-                wells = listed(
-                    [
-                        " ".join(map(str, row))
-                        for row in frame.filter(without).select(pl.col("^Metadata_(Plate|Well)$")).rows()
-                    ]
-                )
+                named = frame.filter(without).select(pl.col("^Metadata_(Plate|Well)$")).rows()
+                wells = f": {listed(' '.join(map(str, row)) for row in named)}" if named else ""
                 warnings.warn(
-                    f"RegressCellCount: {int(without.sum()):,} wells have no {self.count!r} and become null: {wells}.",
+                    f"RegressCellCount: {int(without.sum()):,} wells have no {self.count!r} and become null{wells}.",
                     ProfileWarning,
                     stacklevel=3,
                 )
@@ -176,8 +178,10 @@ def _lines(columns: Doubles, x: Doubles) -> Doubles:
     centred = x - x.mean()
     squares = centred @ centred
     means = columns.mean(axis=1)
-    products = columns @ centred - means * centred.sum()
-    own = np.maximum(np.einsum("ij,ij->i", columns, columns) - columns.shape[1] * means**2, 0.0)
+    # Deviations, because sums of squares of large values lose those of small differences.
+    deviations = columns - means[:, None]
+    products = deviations @ centred
+    own = np.einsum("ij,ij->i", deviations, deviations)
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = products / squares
         return np.array([means - slope * x.mean(), slope, np.clip(products / np.sqrt(squares * own), -1, 1)])

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from cytofast import resources
-from cytofast.blocks import Profiles, float_type, require_rows, require_unique
+from cytofast.blocks import Profiles, float_type, require_polars, require_rows, require_unique
 from cytofast.errors import DataError, RecipeError, listed
 from cytofast.schema import BATCH, PLATE, WELL, Features, as_columns, require_columns, resolve_features
 from cytofast.steps.accumulate import require_finite
@@ -93,6 +93,7 @@ class Harmonize(Step):
         RecipeError
             harmonypy is not installed.
         """
+        require_polars(profiles, "Harmonize")
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), "Harmonize")
         features = resolve_features(schema, self.features, "Harmonize")
@@ -142,8 +143,10 @@ class Harmonize(Step):
         """
         keys = as_columns(self.keys)
         features = [name for name in fit.columns if name not in keys]
+        require_polars(profiles, "Harmonize")
         schema = profiles.collect_schema()
         require_columns(schema, keys, "Harmonize")
+        require_columns(fit.schema, keys, "Harmonize: the fit")
         resolve_features(schema, features, "Harmonize")
         marked = fit.with_columns(pl.lit(value=True).alias("in the fit"))
 

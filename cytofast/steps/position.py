@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -27,7 +28,7 @@ from cytofast.blocks import (
     to_frame,
     to_matrix,
 )
-from cytofast.errors import RecipeError, SchemaError, listed
+from cytofast.errors import ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.polish import median_polish
 from cytofast.kernels.quantiles import grouped_medians
@@ -98,8 +99,8 @@ class CentreWells(Step):
         Returns
         -------
         polars.DataFrame
-            One row a position and feature: the ``by`` columns, ``feature``, ``centre`` (null without values),
-            ``n_reference``.
+            One row a position and feature: the ``by`` columns, ``feature``, ``centre`` (null without values, or where it is
+            infinite, with a :class:`~cytofast.errors.ProfileWarning`), ``n_reference``.
 
         Raises
         ------
@@ -122,11 +123,24 @@ class CentreWells(Step):
                 centre = grouped_moments(columns, bounds)[1]
             else:
                 centre = grouped_medians(columns, bounds, resources.current().threads)
+            centre[~np.isfinite(centre)] = np.nan
             keys = entered.keys[np.repeat(np.arange(len(centre)), len(block))].get_columns()
             names = pl.Series("feature", block * len(centre), dtype=pl.String)
             counts = pl.Series("n_reference", grouped_counts(columns, bounds).ravel(), dtype=pl.Int64)
             parts.append(pl.DataFrame([*keys, names, pl.Series("centre", centre.ravel()).fill_nan(None), counts]))
-        return self.merge(parts)
+        fit = self.merge(parts)
+        # Positions without any reference well are refused when the fit is applied to them.
+        lost = fit.filter(pl.col("centre").is_null(), (pl.col("n_reference").sum() > 0).over(by))
+        if lost.height:
+            shown = listed(["/".join(map(str, row)) for row in lost.select(*by, "feature").head(4).rows()], 3)
+            warnings.warn(
+                f"CentreWells: {lost.height:,} of {fit.height:,} positions x features have no {self.statistic} (no values, or "
+                f"infinite ones) and become null: {shown}. Hint: drop such features first, "
+                "DropMissing(cutoff=0, infinite=True).",
+                ProfileWarning,
+                stacklevel=3,
+            )
+        return fit
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
         """Subtract each position's centre, in float64. A LazyFrame stays lazy.

@@ -211,6 +211,7 @@ class ClipOutliers(Step):
     """
 
     name: ClassVar[str] = "clip_outliers"
+    version: ClassVar[int] = 2
 
     limit: float = 100.0
     features: Features = None
@@ -222,5 +223,11 @@ class ClipOutliers(Step):
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:  # noqa: ARG002  (limits are given, not learned)
         """Limit every value. A LazyFrame stays lazy."""
-        names = resolve_features(profiles.collect_schema(), self.features, "ClipOutliers")
-        return profiles.with_columns(pl.col(names).clip(-self.limit, self.limit))
+        require_polars(profiles, "ClipOutliers")
+        schema = profiles.collect_schema()
+        names = resolve_features(schema, self.features, "ClipOutliers")
+        # Whole numbers would round the limit, and some of their types cannot hold it.
+        limits = {name: pl.lit(self.limit, dtype=float_type(schema[name])) for name in names}
+        return profiles.with_columns(
+            pl.col(name).cast(float_type(schema[name])).clip(-limit, limit) for name, limit in limits.items()
+        )

@@ -111,6 +111,10 @@ def test_sphering_refuses_what_has_no_covariance():
         Sphere(method="zca")
     with pytest.raises(RecipeError):
         Sphere(epsilon=-1)
+    with pytest.raises(RecipeError):
+        Sphere(epsilon=np.inf)
+    with pytest.raises(RecipeError, match="'PC_1', and the profiles have such columns"):
+        Sphere(method="PCA", features="Cells_")(frame.with_columns(PC_1=1.0))
 
 
 def test_a_well_with_a_gap_becomes_null_and_is_told():
@@ -318,3 +322,40 @@ def test_tvn_with_fewer_controls_than_features(single):
         pytest.raises(DataError, match="12 controls of 0 do not vary in all of 50 directions"),
     ):
         TVN(reference="Metadata_control", ridge=0.0)(frame)
+
+
+def test_lines_of_large_values_with_small_differences():
+    rng = np.random.Generator(np.random.PCG64(0))
+    counts = rng.integers(10, 500, size=200)
+    x = 1e-2 * (rng.normal(size=200) + counts / 300) + 1e6
+    frame = pl.DataFrame(
+        {"Metadata_Object_Count": counts, "Cells_A_a": x, "Cells_A_b": np.where(counts < 400, x, np.nan)}
+    )
+    fit = RegressCellCount(min_unique=0).fit(frame)
+    for row, keep in zip(fit.rows(named=True), (counts < 501, counts < 400), strict=True):
+        assert row["r"] == pytest.approx(np.corrcoef(counts[keep], x[keep])[0, 1], rel=1e-6)
+        assert row["slope"] == pytest.approx(np.polyfit(counts[keep], x[keep] - 1e6, 1)[0], rel=1e-6)
+
+
+def test_a_feature_that_is_there_for_one_count_only_has_no_line():
+    frame = pl.DataFrame({"Metadata_Object_Count": [1, 1, 1, 2, 3], "Cells_A_a": [1.0, 2, 3, None, None]})
+    fit = RegressCellCount(min_unique=0).fit(frame.with_columns(Cells_A_b=pl.Series([1.0, 2, 3, 4, 6])))
+    assert fit["status"].to_list() == ["no line", "ok"]
+    bare = frame.with_columns(pl.Series("Metadata_Object_Count", [1, 2, 3, None, 5]), Cells_A_a=1.0 * pl.int_range(5))
+    with pytest.warns(ProfileWarning, match="1 wells have no 'Metadata_Object_Count' and become null.$"):
+        RegressCellCount(min_unique=0)(bare)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_a_position_whose_centre_is_undefined_is_told(statistic):
+    frame = pl.DataFrame(
+        {
+            "Metadata_Well": ["A01", "A01", "A02", "A02"],
+            "Cells_A_a": [np.inf, np.inf, 1.0, 3.0],
+            "Cells_A_b": [1.0, 3.0, None, None],
+        }
+    )
+    with pytest.warns(ProfileWarning, match=f"2 of 4 positions x features have no {statistic}.*'A01/Cells_A_a'"):
+        got = CentreWells(statistic=statistic)(frame)
+    assert got["Cells_A_a"].to_list() == [None, None, -1.0, 1.0]
+    assert got["Cells_A_b"].to_list() == [-1.0, 1.0, None, None]

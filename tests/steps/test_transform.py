@@ -86,3 +86,12 @@ def test_clip():
     assert ClipOutliers()(frame.lazy()).collect_schema() == frame.schema
     with pytest.raises(RecipeError):
         ClipOutliers(0)
+
+
+def test_clip_of_whole_numbers():
+    frame = pl.DataFrame({"Cells_A_a": pl.Series([3, 0, 250], dtype=pl.UInt8), "Cells_A_b": [-7, 0, 7]})
+    got = ClipOutliers(limit=2.5)(frame)
+    assert got.rows() == [(2.5, -2.5), (0.0, 0.0), (2.5, 2.5)]
+    assert ClipOutliers(limit=1e3)(frame.lazy()).collect()["Cells_A_a"].to_list() == [3.0, 0.0, 250.0]
+    single = frame.cast(pl.Float32)
+    assert ClipOutliers(limit=0.1)(single).schema == single.schema
