@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import DataError
-from cytofast.kernels.chance import LANES, count_at_least, p_value, threshold_of
+from cytofast.kernels.chance import LADDER_TOLERANCE, LANES, count_at_least, p_value, threshold_of
 from cytofast.kernels.jit import over_items, over_ranges
 from cytofast.kernels.labels import INDEX_BITS, Plan, draw_images, networks_of, score_draws
+from cytofast.kernels.prefixes import LONGEST, score_prefixes, start_networks
 from cytofast.kernels.rng import key_of
 from cytofast.retrieval.exchange import Columns, Design, columns_of, design_of
 from cytofast.retrieval.nulls import Groups
@@ -140,22 +141,63 @@ class _Test:
             of_pool.setdefault(design.signature, (design, []))[1].append(group)
         for of_pool in alike.values():
             ranks = self.rank(next(iter(of_pool.values()))[0], threads)
+            nested = []
             for design, groups in of_pool.values():
-                self._decide(groups, design, ranks, threads)
+                if _complete(design) and not self._exact(design, ranks):
+                    nested.append((design, groups))
+                else:
+                    self._decide(groups, design, ranks, threads)
+            if nested:
+                self._decide_nested(sorted(nested, key=lambda pair: len(pair[0].slots)), ranks, threads)
+
+    def _exact(self, design: Design, ranks: RankMatrix) -> bool:
+        thinned = len(ranks.eligible) < len(design.pool)
+        return design.interchangeable and design.labelings <= self.null_size and not thinned
+
+    def _decide_nested(self, alike: list[tuple[Design, list[int]]], ranks: RankMatrix, threads: int) -> None:
+        """Labels of several sizes, all against all: the first profiles of one drawing are a label of each size.
+
+        Draws of a size depend on the seed and the pool alone, so they are the same without the other sizes.
+        """
+        sizes = np.array([len(design.slots) for design, _ in alike], dtype=np.int64)
+        largest = alike[-1][0]
+        plan, networks = _plan(largest, ranks.eligible), start_networks()
+        key = np.uint64(key_of("labels", self.seed, "nested", len(largest.pool)))
+        null = np.empty((len(sizes), -(-self.null_size // LANES) * LANES))
+
+        def work(start: int, stop: int) -> None:
+            for first in range(start * _BATCH, min(stop * _BATCH, null.shape[1]), _BATCH):
+                part = null[:, first : first + _BATCH]
+                images = np.empty((len(largest.slots), part.shape[1]), np.int32)
+                draw_images(key, first, plan, images)
+                scores = np.empty(part.shape)
+                score_prefixes(ranks.above, ranks.level, ranks.flag, images, sizes, *networks, self.optimistic, scores)
+                part[:] = scores
+
+        over_ranges(work, -(-null.shape[1] // _BATCH), threads)
+        tolerance = max(self.groups.tolerance, LADDER_TOLERANCE)
+        for (design, groups), row in zip(alike, null[:, : self.null_size], strict=True):
+            reached = count_at_least(row, threshold_of(self.groups.means[groups], tolerance))
+            self.p[groups] = p_value(reached, self.null_size)
+            for group in groups:
+                self.method[group] = self._sampled_how(design, ranks)
+
+    def _sampled_how(self, design: Design, ranks: RankMatrix) -> str:
+        how = f"labels, sampled {self.null_size:,}"
+        if len(ranks.eligible) < len(design.pool):
+            how += f" among {len(ranks.eligible):,} of {len(design.pool):,} profiles"
+        return how
 
     def _decide(self, groups: list[int], design: Design, ranks: RankMatrix, threads: int) -> None:
         thresholds = threshold_of(self.groups.means[groups], self.groups.tolerance)
-        thinned = len(ranks.eligible) < len(design.pool)
-        if design.interchangeable and design.labelings <= self.null_size and not thinned:
+        if self._exact(design, ranks):
             null = _Scorer.of(design)(ranks, enumerated(design), self.optimistic)
             self.p[groups] = count_at_least(null, thresholds) / null.size
             how = f"labels, exact, {null.size:,} labelings"
         else:
             null = self._sampled(design, ranks, threads)
             self.p[groups] = p_value(count_at_least(null, thresholds), self.null_size)
-            how = f"labels, sampled {self.null_size:,}"
-            if thinned:
-                how += f" among {len(ranks.eligible):,} of {len(design.pool):,} profiles"
+            how = self._sampled_how(design, ranks)
         for group in groups:
             self.method[group] = how
 
@@ -189,6 +231,19 @@ class _Test:
 
     def _worth_keeping(self, design: Design) -> bool:
         return 4 * len(design.slots) * self.null_size <= _KEPT_BYTES
+
+
+def _complete(design: Design) -> bool:
+    """Whether all profiles of a label ask for all others of it, among profiles that are all exchanged with each other."""
+    size = len(design.slots)
+    return (
+        2 <= size <= LONGEST
+        and len(design.unit_rows) == len(design.pool)
+        and not design.strata.any()
+        and np.array_equal(design.queries, np.arange(size))
+        and bool((design.positive == ~np.eye(size, dtype=np.bool_)).all())
+        and bool((design.removed == design.positive).all())
+    )
 
 
 def _lists(flags: Flags) -> Lists:
