@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from cytofast.tasks.detection import Detection as Detection
     from cytofast.tasks.directionality import Directionality as Directionality
     from cytofast.tasks.directionality import PercentMatching as PercentMatching
+    from cytofast.tasks.maps import map_profiles as map_profiles
     from cytofast.tasks.matching import CrossMatching as CrossMatching
     from cytofast.tasks.matching import SisterMatching as SisterMatching
     from cytofast.tasks.preset import Benchmark as Benchmark
@@ -145,6 +146,7 @@ _HOMES = {
     "answer_conditions": "tasks.conditions",
     "read_results": "tasks.results",
     "TaskResults": "tasks.results",
+    "map_profiles": "tasks.maps",
     "make_splits": "tasks.splits",
     "check_split": "tasks.splits",
     "Recipe": "recipe.recipe",
