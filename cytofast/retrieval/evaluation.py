@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from math import comb, lgamma
 from typing import Literal
@@ -19,7 +19,7 @@ from cytofast.kernels.rng import generator, key_of
 from cytofast.kernels.similarity import products
 from cytofast.retrieval.neighbors import Metric, nearest, prepared
 from cytofast.retrieval.pairing import Lists
-from cytofast.retrieval.profiles import Comparable, collect, comparable, metric_code
+from cytofast.retrieval.profiles import Comparable, collect, comparable, metric_code, whole_number
 from cytofast.schema import Features, as_columns
 
 Doubles = NDArray[np.float64]
@@ -42,9 +42,11 @@ def _grouped(
     return ready, np.where(absent[codes], -1 - np.arange(len(codes)), codes), partners
 
 
-def _check_k(k: int, n: int, where: str) -> None:
+def _checked_k(k: int, n: int, where: str) -> int:
+    k = whole_number("k", k, 0, where)
     if not 1 <= k < n:
         raise RecipeError(f"{where}: k must lie between 1 and {n - 1}, the number of other profiles, not {k}")
+    return k
 
 
 def precision_recall(
@@ -64,7 +66,7 @@ def precision_recall(
     """
     ready, codes, partners = _grouped(profiles, sameby, metric, features, "precision_recall")
     asking = np.flatnonzero(partners)
-    _check_k(k, len(codes), "precision_recall")
+    k = _checked_k(k, len(codes), "precision_recall")
     hits = (codes[nearest(ready, asking, k)[0]] == codes[asking][:, None]).sum(axis=1)
     return ready.metadata[asking].with_columns(
         pl.Series("precision", hits / k),
@@ -89,11 +91,10 @@ def hit_at_k(
         random neighbours, hypergeometric), ``n_hits`` (partners found in all), ``n_queries``.
     """
     ready, codes, partners = _grouped(profiles, sameby, metric, features, "hit_at_k")
-    every = sorted({k} if isinstance(k, int) else set(k))
+    several = k if isinstance(k, Iterable) and not isinstance(k, str) else [k]
+    every = sorted({_checked_k(value, len(codes), "hit_at_k") for value in several})
     if not every:
         raise RecipeError("hit_at_k: k names no number")
-    for value in (every[0], every[-1]):
-        _check_k(value, len(codes), "hit_at_k")
     asking = np.flatnonzero(partners)
     hits = codes[nearest(ready, asking, every[-1])[0]] == codes[asking][:, None]
     n = len(codes) - 1
@@ -234,10 +235,10 @@ def mp_value(
         ``sameby`` columns, ``distance``, ``p_value``, ``p_method``, ``n_profiles``.
     """
     columns = as_columns(sameby)
-    if not columns or null_size < 1 or not 0 < variance <= 1:
-        raise RecipeError(
-            f"mp_value: give sameby, null_size of at least 1 and variance in (0, 1], not {columns}, {null_size}, {variance}"
-        )
+    null_size = whole_number("null_size", null_size, 1, "mp_value")
+    seed = whole_number("seed", seed, 0, "mp_value")
+    if not columns or not 0 < variance <= 1:
+        raise RecipeError(f"mp_value: give sameby, and variance in (0, 1], not {columns} and {variance}")
     looked_at = predicate_columns(controls)
     table, names = collect(profiles, features, columns, "mp_value", looked_at=looked_at)
     # Only for its checks of the values: the distances need the values themselves.

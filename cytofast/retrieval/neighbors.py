@@ -13,7 +13,7 @@ from cytofast import resources
 from cytofast.blocks import predicate_columns, reference_mask
 from cytofast.errors import DataError, RecipeError
 from cytofast.kernels.similarity import products
-from cytofast.retrieval.profiles import Comparable, Policy, collect, comparable, metric_code
+from cytofast.retrieval.profiles import Comparable, Policy, collect, comparable, metric_code, whole_number
 from cytofast.schema import Features
 
 Metric = Literal["cosine", "abs_cosine", "correlation", "euclidean"]
@@ -92,6 +92,7 @@ def neighbors(
     """
     ready = prepared(profiles, metric, features, [], "neighbors", on_invalid, predicate_columns(queries))
     n = len(ready.units)
+    k = whole_number("k", k, 0, "neighbors")
     if not 1 <= k < n:
         raise RecipeError(f"neighbors: k must lie between 1 and {n - 1}, the number of other profiles, not {k}")
     mask = reference_mask(ready.metadata, queries, "neighbors: queries")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -84,6 +86,20 @@ class Comparable:
         rough = units if self.rough is self.units else self.rough[keep]
         content = None if self.content is None else self.content[keep]
         return replace(self, metadata=self.metadata.filter(pl.Series(keep)), units=units, rough=rough, content=content)
+
+
+def whole_number(name: str, value: object, least: int, where: str) -> int:
+    """A setting as a plain integer: draws belong to what a seed prints as, and ``1e5`` is a number of draws, too.
+
+    >>> whole_number("null_size", 1e5, 1, "map")
+    100000
+    """
+    number = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
+    if number is None or not math.isfinite(number) or number != int(number):
+        raise RecipeError(f"{where}: {name} must be a whole number, not {value!r}")
+    if number < least:
+        raise RecipeError(f"{where}: {name} must {f'be at least {least}' if least else 'not be negative'}, not {value}")
+    return int(number)
 
 
 def metric_code(metric: str) -> int:

@@ -15,7 +15,7 @@ from cytofast.errors import DataError, RecipeError
 from cytofast.kernels.rng import generator
 from cytofast.retrieval.neighbors import prepared
 from cytofast.retrieval.pairing import Integers, Lists, codes_of, split_labels
-from cytofast.retrieval.profiles import Comparable, Policy, report_dropped, rows_shown
+from cytofast.retrieval.profiles import Comparable, Policy, report_dropped, rows_shown, whole_number
 from cytofast.schema import Features, as_columns
 
 Doubles = NDArray[np.float64]
@@ -200,8 +200,8 @@ def replicate_correlation(
     1.0
     """
     columns = as_columns(sameby)
+    null_size, seed = _draws(null_size, seed, "replicate_correlation")
     sets = _read(profiles, columns, [], [], features, None, on_invalid, "replicate_correlation")
-    _positive(null_size)
     values, limits = np.full(len(sets.groups), np.nan), np.full(len(sets.groups), np.nan)
     nulls: dict[int, float] = {}
     for group, rows in enumerate(sets.groups):
@@ -246,8 +246,8 @@ def replicate_scores(
     """
     if side not in ("right", "left", "both"):
         raise RecipeError.unknown("side", side, ("right", "left", "both"))
-    _positive(null_size)
     where = "replicate correlations"
+    null_size, seed = _draws(null_size, seed, where)
     sets = _read(
         profiles, as_columns(sameby), as_columns(diffby), as_columns(match), features, multilabel, on_invalid, where
     )
@@ -349,13 +349,12 @@ def percent_matching(
 
 
 def _percent(scores: pl.DataFrame, n_bootstrap: int, confidence: float, seed: int) -> pl.DataFrame:
-    if n_bootstrap < 1 or not 0 < confidence < 1:
-        raise RecipeError(
-            f"n_bootstrap must be at least 1 and confidence in (0, 1), not {n_bootstrap} and {confidence}"
-        )
+    n_bootstrap = whole_number("n_bootstrap", n_bootstrap, 1, "replicate correlations")
+    if not 0 < confidence < 1:
+        raise RecipeError(f"confidence must lie in (0, 1), not {confidence}")
     beyond = scores["beyond"].drop_nulls()
     n, hits = beyond.len(), int(beyond.sum())
-    shares = generator(seed).binomial(n, hits / n, size=n_bootstrap) / n
+    shares = generator(int(seed)).binomial(n, hits / n, size=n_bootstrap) / n
     tail = (1 - confidence) / 2
     low, high = np.quantile(shares, [tail, 1 - tail])
     return pl.DataFrame(
@@ -370,8 +369,5 @@ def _percent(scores: pl.DataFrame, n_bootstrap: int, confidence: float, seed: in
     )
 
 
-def _positive(null_size: int) -> None:
-    if null_size < 1:
-        raise RecipeError(
-            f"null_size must be at least 1, not {null_size}: without strangers there is nothing to compare with"
-        )
+def _draws(null_size: int, seed: int, where: str) -> tuple[int, int]:
+    return whole_number("null_size", null_size, 1, where), whole_number("seed", seed, 0, where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.chance import benjamini_hochberg
 from cytofast.kernels.rng import generator
 from cytofast.retrieval.nulls import TABLE_NULLS, Groups, table_p_values
-from cytofast.retrieval.profiles import rows_shown
+from cytofast.retrieval.profiles import rows_shown, whole_number
 from cytofast.schema import as_columns, require_columns
 
 if TYPE_CHECKING:
@@ -90,26 +89,12 @@ def mean_average_precision(
         raise RecipeError.unknown("null", null, [*TABLE_NULLS, "labels"])
     require_polars(ap, "mean_average_precision")
     table = ap.collect() if isinstance(ap, pl.LazyFrame) else ap
-    null_size, seed = draws_of(null_size, seed)
+    null_size = whole_number("null_size", null_size, 1, _WHERE)
+    seed = whole_number("seed", seed, 0, _WHERE)
     columns = checked(table, as_columns(sameby), threshold)
     groups, keys = grouped(table, columns)
     p, method = table_p_values(groups, null, null_size, seed)
     return summary(table, keys, groups, p, method, threshold)
-
-
-def draws_of(null_size: int, seed: int) -> tuple[int, int]:
-    """``null_size`` and ``seed`` as plain integers, because draws belong to what the seed prints as."""
-    found = []
-    for name, value in (("null_size", null_size), ("seed", seed)):
-        whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-        if not whole or value != int(value):
-            raise RecipeError(f"{_WHERE}: {name} must be a whole number, not {value!r}")
-        found.append(int(value))
-    if found[0] < 1:
-        raise RecipeError(f"{_WHERE}: null_size must be at least 1, not {null_size}: without draws there is no p-value")
-    if found[1] < 0:
-        raise RecipeError(f"{_WHERE}: seed must not be negative, not {seed}")
-    return found[0], found[1]
 
 
 def checked(table: pl.DataFrame, columns: list[str], threshold: float, *, nulls: bool = False) -> list[str]:
@@ -190,7 +175,8 @@ def mean_average_precision_of(
     """What :meth:`cytofast.Retrieval.mean_average_precision` gives."""
     if null not in (*TABLE_NULLS, "labels"):
         raise RecipeError.unknown("null", null, [*TABLE_NULLS, "labels"])
-    null_size, seed = draws_of(null_size, seed)
+    null_size = whole_number("null_size", null_size, 1, _WHERE)
+    seed = whole_number("seed", seed, 0, _WHERE)
     ready, pairing, table = rule.scored(profiles, also=columns)
     checked(table, columns, threshold, nulls=rule.nulls == "value")
     groups, keys = grouped(table, columns)
@@ -252,11 +238,13 @@ def fraction_retrieved(
     [0.667]
     """
     columns = as_columns(by)
-    require_columns(table.schema, [*columns, "q_value"], "fraction_retrieved")
-    if n_bootstrap < 1 or not 0 < confidence < 1:
-        raise RecipeError(
-            f"n_bootstrap must be at least 1 and confidence in (0, 1), not {n_bootstrap} and {confidence}"
-        )
+    require_polars(table, "fraction_retrieved")
+    require_columns(table.collect_schema(), [*columns, "q_value"], "fraction_retrieved")
+    n_bootstrap = whole_number("n_bootstrap", n_bootstrap, 1, "fraction_retrieved")
+    seed = whole_number("seed", seed, 0, "fraction_retrieved")
+    if not 0 < confidence < 1:
+        raise RecipeError(f"fraction_retrieved: confidence must lie in (0, 1), not {confidence}")
+    table = table.lazy().select(*columns, "q_value").collect()
     codes, keys = group_rows(table, columns)
     q = table["q_value"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     rows = []

@@ -6,6 +6,8 @@ from cytofast.errors import DataError, RecipeError
 from cytofast.retrieval.evaluation import enrichment, grit, hit_at_k, mp_value, precision_recall
 from cytofast.retrieval.neighbors import neighbors, similarity
 from cytofast.retrieval.presets import activity, consistency
+from cytofast.retrieval.replication import percent_replicating, replicate_correlation
+from cytofast.retrieval.significance import fraction_retrieved
 
 
 def table(x, **metadata):
@@ -143,3 +145,39 @@ def test_bad_input(grouped):
         enrichment(frame, "Metadata_g", percentile=1.5)
     with pytest.raises(Exception, match="no column that usually holds perturbations"):
         activity(["a"])
+
+
+@pytest.mark.parametrize("value", [2.5, "3", None, True, float("nan")])
+def test_numbers_of_a_wrong_kind_are_said(grouped, value):
+    x, group = grouped
+    frame = table(x, Metadata_gene=group)
+    calls = {
+        "k": [
+            lambda: neighbors(frame, k=value),
+            lambda: hit_at_k(frame, "Metadata_gene", k=value),
+            lambda: precision_recall(frame, "Metadata_gene", k=value),
+        ],
+        "null_size": [
+            lambda: replicate_correlation(frame, "Metadata_gene", null_size=value),
+            lambda: mp_value(frame, "Metadata_gene", "Metadata_gene = 0", null_size=value),
+        ],
+        "seed": [
+            lambda: percent_replicating(frame, "Metadata_gene", seed=value),
+            lambda: fraction_retrieved(pl.DataFrame({"q_value": [0.1]}), seed=value),
+        ],
+        "n_bootstrap": [lambda: fraction_retrieved(pl.DataFrame({"q_value": [0.1]}), n_bootstrap=value)],
+    }
+    for name, several in calls.items():
+        for call in several:
+            with pytest.raises(RecipeError, match=f"{name} must be a whole number"):
+                call()
+
+
+def test_numbers_of_numpy_are_numbers(grouped):
+    x, group = grouped
+    frame = table(x, Metadata_gene=group)
+    assert hit_at_k(frame, "Metadata_gene", k=np.int64(2)).equals(hit_at_k(frame, "Metadata_gene", k=2))
+    with pytest.raises(RecipeError, match="seed must not be negative"):
+        replicate_correlation(frame, "Metadata_gene", seed=-1)
+    tested = pl.DataFrame({"q_value": [0.01, 0.2]})
+    assert fraction_retrieved(tested.lazy()).equals(fraction_retrieved(tested))
