@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from cytofast.errors import RecipeError as RecipeError
     from cytofast.errors import SchemaError as SchemaError
     from cytofast.errors import StoreError as StoreError
+    from cytofast.ingest.anndata_files import read_anndata as read_anndata
+    from cytofast.ingest.deepprofiler import read_deepprofiler as read_deepprofiler
+    from cytofast.ingest.embeddings import read_embeddings as read_embeddings
     from cytofast.ingest.example import write_example as write_example
+    from cytofast.ingest.gct import read_gct as read_gct
+    from cytofast.ingest.gctx import read_gctx as read_gctx
+    from cytofast.ingest.mapping import ColumnMapping as ColumnMapping
+    from cytofast.ingest.mapping import read_mapped as read_mapped
     from cytofast.ingest.profiles import read_profiles as read_profiles
+    from cytofast.ingest.rosetta import read_rosetta as read_rosetta
     from cytofast.ingest.writing import write_profiles as write_profiles
     from cytofast.recipe.recipe import Recipe as Recipe
     from cytofast.recipe.run import run as run
@@ -68,6 +76,7 @@ if TYPE_CHECKING:
     from cytofast.steps.transform import ClipOutliers as ClipOutliers
     from cytofast.steps.transform import InverseNormal as InverseNormal
     from cytofast.steps.tvn import TVN as TVN
+    from cytofast.store.exporting import export as export
     from cytofast.store.profile_store import ProfileStore as ProfileStore
     from cytofast.store.profile_store import open_store as open_store
     from cytofast.tasks.conditions import answer_conditions as answer_conditions
@@ -90,9 +99,18 @@ _HOMES = {
     "limits": "resources",
     "read_profiles": "ingest.profiles",
     "write_profiles": "ingest.writing",
+    "read_gct": "ingest.gct",
+    "read_gctx": "ingest.gctx",
+    "read_anndata": "ingest.anndata_files",
+    "read_deepprofiler": "ingest.deepprofiler",
+    "read_embeddings": "ingest.embeddings",
+    "read_mapped": "ingest.mapping",
+    "ColumnMapping": "ingest.mapping",
+    "read_rosetta": "ingest.rosetta",
     "write_example": "ingest.example",
     "open_store": "store.profile_store",
     "ProfileStore": "store.profile_store",
+    "export": "store.exporting",
     "Aggregate": "steps.aggregate",
     "Annotate": "steps.annotate",
     "RobustMAD": "steps.normalize",

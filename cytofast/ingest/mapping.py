@@ -31,7 +31,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Mapping:
+class ColumnMapping:
     """What a mapping file says; made by :meth:`read`.
 
     Attributes
@@ -149,7 +149,7 @@ def _origin(name: str, said: Any, where: str) -> Origin:
     )
 
 
-def read_mapped(path: str | Path, mapping: Mapping | str | Path) -> pl.LazyFrame:
+def read_mapped(path: str | Path, mapping: ColumnMapping | str | Path) -> pl.LazyFrame:
     r"""Read a table of another program: metadata first, then features, called as a mapping says.
 
     A column that begins like an object of the mapping and holds numbers is a feature: ``Primary Target Area wv1`` becomes
@@ -176,10 +176,10 @@ def read_mapped(path: str | Path, mapping: Mapping | str | Path) -> pl.LazyFrame
     >>> file = Path(tempfile.mkdtemp()) / "plate.csv"
     >>> _ = file.write_text("Row,Column,Nucleus Area c1\nB,2,10.5\n")
     >>> text = '[metadata]\nMetadata_Plate = {value = "P1"}\nMetadata_Well = ["Row", "Column"]\n[objects]\nNucleus = "Nuclei"'
-    >>> read_mapped(file, Mapping.from_toml(text)).collect().to_dicts()
+    >>> read_mapped(file, ColumnMapping.from_toml(text)).collect().to_dicts()
     [{'Metadata_Plate': 'P1', 'Metadata_Well': 'B02', 'Nuclei_Area_c1': 10.5}]
     """
-    chosen = mapping if isinstance(mapping, Mapping) else Mapping.read(mapping)
+    chosen = mapping if isinstance(mapping, ColumnMapping) else ColumnMapping.read(mapping)
     file = Path(path)
     table = read_profiles(file, encoding=chosen.encoding)
     schema = table.collect_schema()
@@ -203,7 +203,7 @@ def read_mapped(path: str | Path, mapping: Mapping | str | Path) -> pl.LazyFrame
     return pl.concat([pl.DataFrame(metadata).lazy(), values], how="horizontal")
 
 
-def _feature_names(schema: pl.Schema, mapping: Mapping, used: set[str], path: Path) -> dict[str, str]:
+def _feature_names(schema: pl.Schema, mapping: ColumnMapping, used: set[str], path: Path) -> dict[str, str]:
     """Which columns are features, and what they are called here."""
     found = {name: name for name in mapping.features}
     begins = sorted(mapping.objects, key=len, reverse=True)
