@@ -10,7 +10,7 @@ import warnings
 
 import typer
 
-from cytofast.cli import sql_commands, step_commands, store_commands, well_commands
+from cytofast.cli import export_commands, sql_commands, step_commands, store_commands, well_commands
 from cytofast.cli.render import say
 from cytofast.errors import CytofastError, ProfileWarning, RecipeError
 
@@ -27,6 +27,7 @@ store_commands.register(app)
 sql_commands.register(app)
 step_commands.register(app)
 well_commands.register(app)
+export_commands.register(app)
 
 
 _INTERRUPTED = 130
