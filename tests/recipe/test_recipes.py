@@ -1,3 +1,5 @@
+import re
+
 import polars as pl
 import pytest
 
@@ -119,3 +121,69 @@ def test_what_is_no_profiling_recipe(tmp_path):
             convert_profiling_recipe(path)
     with pytest.raises(DataError, match="no such file"):
         convert_profiling_recipe(tmp_path / "nothing.yml")
+
+
+NORMALIZE = "normalize: {perform: true, method: mad_robustize}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("aggregate:\nannotate: {perform: true, external: }\n", '[[augmented]]\nstep = "annotate"'),
+        ("feature_select: {perform: true, operations: }\n", '[[normalized]]\nstep = "robust_mad"'),
+        ("feature_select: {perform: true, operations: blocklist}\n", 'steps = [{ step = "drop_listed" }]'),
+        (
+            "aggregate: {perform: true, plate_column: Metadata_Pl\u00e4te, well_column: 'Metadata_\U0001f600'}\n",
+            'by = ["Metadata_Pl\u00e4te", "Metadata_\U0001f600"]',
+        ),
+        ("aggregate: {perform: true, plate_column: Plate}\n", '[[normalized]]\nstep = "robust_mad"\nby = "Plate"'),
+        ("---\nbatch: b\nplates:\n", "robust_mad"),
+    ],
+)
+def test_odd_but_clear_configurations(tmp_path, content, expected):
+    path = tmp_path / "config.yml"
+    path.write_text(NORMALIZE + content, encoding="utf-8")
+    text, _ = convert_profiling_recipe(path)
+    assert expected in text
+    assert Recipe.from_toml(text).levels
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("compartments: [cells, nuclei]\n", "compartments = .'cells', 'nuclei'."),
+        ("batch_correction: {perform: true}\n", "batch_correction = "),
+        ("options: {samples: \"Metadata_x == 'a'\"}\n", "options: samples"),
+        ("feature_select: {perform: true, operations: [{blocklist: 1}, 3]}\n", "operation {'blocklist': 1}"),
+        ("---\nplates: [P1, {name: P2, process: false}]\n", "list of 2 plates: .* also the 1 that say process: false"),
+        ("---\nplates: [{name: P2}]\nprocess: false\n", "also the 1 that say process: false"),
+        ("normalize_negcon: {perform: true}\nfeature_select: {perform: true}\n", "feature_select of normalize: here"),
+        (
+            "feature_select: {perform: true}\nfeature_select_negcon: {perform: true, operations: [blocklist]}\n",
+            "feature_select beside feature_select_negcon",
+        ),
+    ],
+)
+def test_whatever_is_lost_is_said(tmp_path, content, said):
+    path = tmp_path / "config.yml"
+    path.write_text(NORMALIZE + content)
+    assert re.search(said, "\n".join(convert_profiling_recipe(path)[1]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("aggregate: [1]", "aggregate: must hold keys and values"),
+        ("normalize: true", "normalize: must hold"),
+        ('normalize: {perform: "no"}', "normalize: perform must be true or false, not 'no'"),
+        ("normalize: {perform: true, method: spherize}", "unknown normalization method 'spherize'"),
+        ("normalize: {perform: true, method: mad_robustize, mad_robustize_fudge_factor: abc}", "must be a number"),
+        ("normalize: {perform: true, method: mad_robustize, mad_robustize_fudge_factor: .inf}", "positive number"),
+        ("aggregate: {perform: true, well_column: 3}", "by= must be text"),
+    ],
+)
+def test_values_of_another_kind_are_refused(tmp_path, content, message):
+    path = tmp_path / "config.yml"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=rf"config\.yml.*{message}"):
+        convert_profiling_recipe(path)
