@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,9 @@ NAN_TEXT = tuple(sign + text for sign in ("", "-", "+") for text in ("nan", "NaN
 """What CellProfiler, numpy and pandas write for "not a number"; missing, like an empty field."""
 
 KEYS = ("TableNumber", "ImageNumber", "ObjectNumber")
-_TEXT_COLUMNS = ("FileName_", "PathName_", "URL_", "MD5Digest_", "Metadata_")
+TEXT_COLUMNS = ("FileName_", "PathName_", "URL_", "MD5Digest_", "Metadata_")
 _NEWLINE = 10
+_PIECE = 4 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -41,17 +42,29 @@ class Header:
     @cached_property
     def features(self) -> tuple[str, ...]:
         """All columns but keys, and file names and the like, which are known by their names."""
-        return tuple(name for name in self.names if name and name not in KEYS and not name.startswith(_TEXT_COLUMNS))
+        return tuple(name for name in self.names if name and name not in KEYS and not name.startswith(TEXT_COLUMNS))
 
     @cached_property
     def text_columns(self) -> tuple[str, ...]:
         """Columns that are left out because they hold text."""
-        return tuple(name for name in self.names if name.startswith(_TEXT_COLUMNS))
+        return tuple(name for name in self.names if name.startswith(TEXT_COLUMNS))
 
 
 def digest(data: bytes | memoryview) -> str:
     """BLAKE2b of a file's content, 128 bits in hexadecimal."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def digest_of_file(path: Path, stop: Callable[[], bool] = lambda: False) -> str:
+    """The same of a file that is read piece by piece, until it ends or ``stop`` says so."""
+    hashed = hashlib.blake2b(digest_size=16)
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while not stop() and (chunk := stream.read(_PIECE)):
+                hashed.update(chunk)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return hashed.hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:

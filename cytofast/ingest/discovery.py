@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cytofast.errors import DataError, RecipeError, listed
+from cytofast.ingest.choice import EVERYTHING, Choice
 from cytofast.ingest.images import Image, read_images
 from cytofast.schema import BATCH, PLATE
+
+if TYPE_CHECKING:
+    from cytofast.ingest.plan import Plan
 
 COMPARTMENTS = ("Cells", "Cytoplasm", "Nuclei")
 UNBATCHED = "unbatched"
@@ -36,6 +40,22 @@ class ExportFolder:
     site: str | None = None
     gallery: bool = False
     """The folder's name is the Cell Painting Gallery's, so what it says must agree with ``Image.csv``."""
+    database: str | None = None
+    """In a database, ``image`` and ``objects`` are all that one file, and this is its table of images."""
+
+    def label(self, path: Path) -> str:
+        """What a file is called wherever the plate lies."""
+        return self.name if self.database else f"{self.name}/{path.name}"
+
+    @property
+    def images_are(self) -> str:
+        """What says which images there are, for a note."""
+        return f"table {self.database}" if self.database else "Image.csv"
+
+    @property
+    def images_at(self) -> str:
+        """The same with the file's path, for an error message."""
+        return f"{self.image}, table {self.database}," if self.database else str(self.image)
 
     @property
     def table_number(self) -> int:
@@ -64,11 +84,29 @@ class PlateExport:
     """Who says what the plate is called: Image.csv, a folder's name, or the caller."""
     given: tuple[str | None, str | None] = (None, None)
     """Batch and plate as the caller named them, for images that say nothing."""
+    choice: Choice = EVERYTHING
+    """What is wanted of the plate."""
+    level = "cells"
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files whose content decides the plate's cells."""
         return tuple(path for folder in self.folders for path in folder.files)
+
+    @property
+    def named_files(self) -> dict[str, Path]:
+        """The same under names that are equal wherever the plate lies."""
+        return {folder.label(path): path for folder in self.folders for path in folder.files}
+
+    def plan(self) -> Plan:
+        """Look at what will be read, before a cell is."""
+        if any(folder.database for folder in self.folders):
+            from cytofast.ingest.sqlite_plan import plan_databases
+
+            return plan_databases(self)
+        from cytofast.ingest.cellprofiler import plan
+
+        return plan(self)
 
     def holds(self, folder: ExportFolder, image: Image) -> bool:
         """Whether an image of a folder is of this plate."""
@@ -81,6 +119,7 @@ def discover(
     batch: str | None = None,
     plate: str | None = None,
     compartments: Sequence[str] = COMPARTMENTS,
+    choice: Choice = EVERYTHING,
 ) -> list[PlateExport]:
     """Find the plates below a folder of CellProfiler CSV exports.
 
@@ -97,6 +136,8 @@ def discover(
         Names for what neither ``Image.csv`` nor a folder's name tells.
     compartments
         Objects to read, in the order of their columns; the first one (or ``Cells``) numbers the cells.
+    choice
+        What is wanted; plates that are not are left out.
 
     Returns
     -------
@@ -109,9 +150,7 @@ def discover(
         No export is found, or names contradict each other.
     """
     root = Path(source)
-    wanted = tuple(compartments)
-    if not wanted or len(set(wanted)) < len(wanted) or "Image" in wanted:
-        raise RecipeError(f"compartments={listed(wanted)}: name each object once, for example Cells, Cytoplasm, Nuclei")
+    wanted = checked_compartments(compartments)
     if not root.exists():
         raise DataError(f"{root}: no such folder. Hint: give the folder that holds the CellProfiler output.")
     if not root.is_dir():
@@ -123,13 +162,35 @@ def discover(
             f"{', '.join(f'{name}.csv' for name in wanted)} in one folder, as in "
             f"analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/.{_near_misses(root)}"
         )
+    named = {folder: _plates_of(folder, batch, plate, wanted) for folder in exports}
+    return plates_in(named, wanted, (batch, plate), choice, root)
+
+
+def checked_compartments(compartments: Sequence[str]) -> tuple[str, ...]:
+    """Compartments, each once."""
+    wanted = tuple(compartments)
+    if not wanted or len(set(wanted)) < len(wanted) or "Image" in wanted:
+        raise RecipeError(f"compartments={listed(wanted)}: name each object once, for example Cells, Cytoplasm, Nuclei")
+    return wanted
+
+
+def plates_in(
+    exports: Mapping[ExportFolder, Mapping[tuple[str, str], str]],
+    compartments: tuple[str, ...],
+    given: tuple[str | None, str | None],
+    choice: Choice,
+    root: Path,
+) -> list[PlateExport]:
+    """Gather the exports of each plate; ``exports`` says which plates each holds, and who named them."""
     plates: dict[tuple[str, str], dict[ExportFolder, str]] = {}
-    for folder in exports:
-        for key, named_by in _plates_of(folder, batch, plate, wanted).items():
+    for folder, names in exports.items():
+        for key, named_by in names.items():
             plates.setdefault(key, {})[folder] = named_by
+    choice.require_plates((plate for _, plate in plates), str(root))
     return [
-        PlateExport(*key, tuple(folders), wanted, ", ".join(sorted(set(folders.values()))), (batch, plate))
+        PlateExport(*key, tuple(folders), compartments, ", ".join(sorted(set(folders.values()))), given, choice)
         for key, folders in sorted(plates.items())
+        if not choice.plates or key[1] in choice.plates
     ]
 
 
@@ -150,9 +211,11 @@ def identify(
                 f"{folder.path}: {column} is {said!r} here, but {given!r} was asked for. "
                 f"Hint: leave the name away; it is only for exports that do not tell it."
             )
-    named_by = "Image.csv" if image.plate else "the folder's name" if folder.plate or not plate else "the caller"
+    named_by = folder.images_are if image.plate else "the folder's name" if folder.plate or not plate else "the caller"
     absolute = Path(os.path.abspath(folder.path))  # noqa: PTH100  (a link keeps the name that it has here)
     fallback = absolute.name if folder.name == "." else absolute.parent.name
+    if folder.database and folder.image is not None:
+        fallback, named_by = folder.image.stem, named_by.replace("folder", "file")
     return said_batch or batch or UNBATCHED, said_plate or plate or fallback, named_by
 
 
@@ -171,6 +234,13 @@ def _plates_of(
         found = identify(folder, unsaid, batch, plate)
         return {found[:2]: found[2]}
     images = read_images(folder.image, compartments).images
+    return plates_of_images(folder, images, batch, plate)
+
+
+def plates_of_images(
+    folder: ExportFolder, images: Sequence[Image], batch: str | None, plate: str | None
+) -> dict[tuple[str, str], str]:
+    """The plates that an export's images are of, and who named them."""
     named = [identify(folder, image, batch, plate) for image in images]
     return {(of_batch, of_plate): named_by for of_batch, of_plate, named_by in named}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,9 @@ PLATE_COLUMNS = ("Metadata_Plate", "Image_Metadata_Plate", "Metadata_Barcode")
 WELL_COLUMNS = ("Metadata_Well", "Image_Metadata_Well")
 SITE_COLUMNS = ("Metadata_Site", "Image_Metadata_Site")
 BATCH_COLUMNS = ("Metadata_Batch", "Image_Metadata_Batch")
+_DIGEST = r"^[0-9a-f]{32}$"
+_DIGITS = 19
+"""Fewer digits than this fit into 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -62,26 +66,37 @@ def read_images(path: Path, compartments: tuple[str, ...]) -> ImageFile:
 @lru_cache(maxsize=4096)
 def _read_images(path: Path, compartments: tuple[str, ...], _size: int, _changed: int) -> ImageFile:
     data = read_bytes(path)
+    header, table = read_text_columns(path, data, image_columns(compartments))
+    require_text_columns(header, ["ImageNumber"], path)
+    images = images_of(table, compartments, str(path))
+    return ImageFile(images, digest(data), len(data), "TableNumber" in table.columns)
+
+
+def image_columns(compartments: tuple[str, ...]) -> list[str]:
+    """The columns that name images."""
     counts = [f"Count_{name}" for name in compartments]
     named = [*PLATE_COLUMNS, *WELL_COLUMNS, *SITE_COLUMNS, *BATCH_COLUMNS]
-    header, table = read_text_columns(path, data, ["ImageNumber", "TableNumber", *named, *counts])
-    require_text_columns(header, ["ImageNumber"], path)
+    return ["ImageNumber", "TableNumber", *named, *counts]
+
+
+def images_of(table: pl.DataFrame, compartments: tuple[str, ...], where: str) -> tuple[Image, ...]:
+    """Images from a table of text with some of :func:`image_columns`."""
     if not table.height:
         raise DataError(
-            f"{path}: a header and no rows, so nobody knows the image's plate and well. "
+            f"{where}: a header and no rows, so nobody knows the image's plate and well. "
             f"Hint: export this site again, or take its folder out of the source."
         )
     well = _first(table, WELL_COLUMNS)
     try:
         wells = normalize_wells(well.alias("Metadata_Well")).to_list()
     except SchemaError as error:
-        raise DataError(f"{path}: {error}") from error
-    numbers = _integers(table, "ImageNumber", path)
-    tables = _integers(table, "TableNumber", path) if "TableNumber" in table.columns else [None] * table.height
+        raise DataError(f"{where}: {error}") from error
+    numbers = _integers(table, "ImageNumber", where)
+    tables = _tables(table, where)
     if len(set(zip(tables, numbers, strict=True))) < len(numbers):
         repeated = next(number for number in numbers if numbers.count(number) > 1)
         raise DataError(
-            f"{path}: ImageNumber {repeated} stands more than once. Hint: two exports were put into one file; "
+            f"{where}: ImageNumber {repeated} stands more than once. Hint: two exports were put into one file; "
             f"keep them in folders of their own."
         )
     found = {name: _counts(table, f"Count_{name}") for name in compartments if f"Count_{name}" in table.columns}
@@ -95,12 +110,7 @@ def _read_images(path: Path, compartments: tuple[str, ...], _size: int, _changed
         [_row_of(found, row) for row in range(table.height)],
         strict=True,
     )
-    return ImageFile(
-        tuple(Image(*image) for image in images),
-        digest(data),
-        len(data),
-        "TableNumber" in table.columns,
-    )
+    return tuple(Image(*image) for image in images)
 
 
 def _first(table: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
@@ -120,14 +130,38 @@ def _plain_number(text: str | None) -> str | None:
     return str(int(whole)) if whole.isascii() and whole.isdigit() else text
 
 
-def _integers(table: pl.DataFrame, column: str, path: Path) -> list[int]:
+def _integers(table: pl.DataFrame, column: str, where: str) -> list[int]:
     found: list[int] = []
     for row, text in enumerate(table[column].to_list()):
         plain = (text or "").strip().removesuffix(".0")
         if not (plain.isascii() and plain.removeprefix("-").isdigit()):
-            raise DataError(f"{path}, row {row + 1:,} after the header, column {column!r}: {text!r} is no whole number")
+            raise DataError(
+                f"{where}, row {row + 1:,} after the header, column {column!r}: {text!r} is no whole number"
+            )
         found.append(int(plain))
     return found
+
+
+def _tables(table: pl.DataFrame, where: str) -> Sequence[int | None]:
+    """Numbers of exports; cytominer-database may write them as digests."""
+    if "TableNumber" not in table.columns:
+        return [None] * table.height
+    hexadecimal = table["TableNumber"].str.contains(_DIGEST).fill_null(value=False)
+    if not hexadecimal.all():
+        return _integers(table, "TableNumber", where)
+    return [table_number(text) for text in table["TableNumber"].to_list()]
+
+
+def table_number(text: str) -> int:
+    """A number for the export of this name: itself if it is one, else of its digest.
+
+    >>> table_number("42"), table_number("88ac13033d9baf49fda78c3458bef89e") == table_number("42")
+    (42, False)
+    """
+    plain = text.strip().removesuffix(".0")
+    if plain.isascii() and plain.isdigit() and len(plain) < _DIGITS:
+        return int(plain)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def _row_of(counts: Mapping[str, list[int | None]], row: int) -> dict[str, int]:

@@ -15,9 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytofast.errors import DataError, listed
+from cytofast.ingest.choice import Duplicates
 
 Rows = NDArray[np.int64]
 _CORE = ("Cells", "Cytoplasm", "Nuclei")
+_LOWEST = -(1 << 53)
+"""No object number is lower; those that are mark rows that were set aside."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,13 @@ class DuplicateObjectError(DataError):
         self.compartment, self.column, self.value, self.rows = compartment, column, value, rows
 
 
-def find_links(compartments: Sequence[str], parents: Mapping[str, Sequence[str]], where: str) -> Links:
+def find_links(
+    compartments: Sequence[str], parents: Mapping[str, Sequence[str]], where: str, duplicates: Duplicates = "refuse"
+) -> Links:
     """Decide how to join from the names of the parent columns.
+
+    Where duplicates are not refused, nuclei (or other objects of every cell) may be those that name their cell as parent:
+    of several nuclei of a cell the first is taken.
 
     >>> find_links(["Cells", "Nuclei"], {"Cells": ["Nuclei"]}, "here").up
     (Link(child='Cells', parent='Nuclei'),)
@@ -92,7 +100,7 @@ def find_links(compartments: Sequence[str], parents: Mapping[str, Sequence[str]]
         attached.append(Link(*found))
         joined.append(found[0])
         waiting.remove(found[0])
-    lost = waiting + [link.child for link in attached if link.child in _CORE]
+    lost = waiting + [link.child for link in attached if link.child in _CORE and duplicates == "refuse"]
     if lost:
         have = {name: [f"Parent_{p}" for p in known[name]] for name in compartments}
         raise DataError(
@@ -124,20 +132,27 @@ def _upwards(start: str, known: Mapping[str, Sequence[str]]) -> list[Link]:
     return ways
 
 
-def join_objects(objects: Mapping[str, Objects], links: Links) -> dict[str, Rows]:
+def join_objects(
+    objects: Mapping[str, Objects], links: Links, duplicates: Duplicates = "refuse"
+) -> tuple[dict[str, Rows], dict[str, int]]:
     """Find the rows of each compartment that make up each cell, ``int64[n_cells]``, in the order of its numbers.
 
-    A row of a compartment is used at most once. -1 stands for an attached object that a cell does not have.
+    A row of a compartment is used at most once. -1 stands for an attached object that a cell does not have. With
+    ``duplicates="first"`` the second row of an object number, and the second child of a parent (by its number), are set
+    aside; how many, by compartment, is given besides.
 
     Raises
     ------
     DuplicateObjectError
         An object number stands twice, or two rows that are joined upwards claim one parent.
     """
+    aside: dict[str, int] = {}
+    if duplicates == "first":
+        objects = {name: _first_only(name, table, aside) for name, table in objects.items()}
     for name, table in objects.items():
         _require_distinct(table.numbers, name, "ObjectNumber")
     rows = {links.anchor: np.arange(len(objects[links.anchor].numbers))}
-    whole = np.ones(len(objects[links.anchor].numbers), dtype=bool)
+    whole = objects[links.anchor].numbers >= _LOWEST
     for link in links.up:
         child, found = objects[link.child], rows[link.child]
         wanted = np.where(found >= 0, child.parents[link.parent][found], 0) if len(child.numbers) else found * 0
@@ -145,6 +160,8 @@ def join_objects(objects: Mapping[str, Objects], links: Links) -> dict[str, Rows
         whole &= rows[link.parent] >= 0
     rows = {name: found[whole] for name, found in rows.items()}
     for link in links.up:
+        if duplicates == "first":
+            rows = _one_child(rows, objects, link, aside)
         _require_one_child(rows[link.parent], rows[link.child], objects, link)
     for link in links.attached:
         child = objects[link.child]
@@ -158,7 +175,32 @@ def join_objects(objects: Mapping[str, Objects], links: Links) -> dict[str, Rows
         found = holder[parent_rows] if len(holder) else parent_rows
         rows[link.child] = np.where(parent_rows >= 0, found, -1)
     order = np.argsort(objects[links.primary].numbers[rows[links.primary]], kind="stable")
-    return {name: found[order] for name, found in rows.items()}
+    return {name: found[order] for name, found in rows.items()}, aside
+
+
+def _first_only(name: str, table: Objects, aside: dict[str, int]) -> Objects:
+    """Give every later row of an object number a number that nobody names."""
+    _, first = np.unique(table.numbers, return_index=True)
+    if len(first) == len(table.numbers):
+        return table
+    later = np.ones(len(table.numbers), dtype=bool)
+    later[first] = False
+    aside[name] = aside.get(name, 0) + int(later.sum())
+    numbers = np.where(later, _LOWEST - 1 - np.arange(len(later)), table.numbers)
+    return Objects(numbers, {parent: np.where(later, 0, named) for parent, named in table.parents.items()})
+
+
+def _one_child(
+    rows: dict[str, Rows], objects: Mapping[str, Objects], link: Link, aside: dict[str, int]
+) -> dict[str, Rows]:
+    """Of several children of one parent keep the one with the lowest number."""
+    order = np.argsort(objects[link.child].numbers[rows[link.child]], kind="stable")
+    _, first = np.unique(rows[link.parent][order], return_index=True)
+    if len(first) == len(order):
+        return rows
+    aside[link.child] = aside.get(link.child, 0) + len(order) - len(first)
+    kept = np.sort(order[first])
+    return {name: found[kept] for name, found in rows.items()}
 
 
 def _find(wanted: Rows, numbers: Rows) -> Rows:

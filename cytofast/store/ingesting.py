@@ -13,9 +13,9 @@ import polars as pl
 
 from cytofast.errors import CytofastError, DataError, StoreError, listed
 from cytofast.ingest.audit import Audit, summarize
-from cytofast.ingest.cellprofiler import Plan, plan
-from cytofast.ingest.discovery import COMPARTMENTS, PlateExport, discover
+from cytofast.ingest.choice import EVERYTHING, Choice
 from cytofast.ingest.platemap import read_platemaps
+from cytofast.ingest.sources import PlatePlan, PlateSource, find_plates
 from cytofast.schema import BATCH
 from cytofast.store.inputs import Inputs, content_of
 from cytofast.store.layout import PlateName
@@ -31,7 +31,7 @@ class Found:
     """A plate that can be ingested, and its platemap if one was given."""
 
     name: PlateName
-    export: PlateExport
+    export: PlateSource
     annotation: pl.DataFrame | None
 
 
@@ -43,12 +43,14 @@ def find(
     batch: str | None = None,
     plate: str | None = None,
     compartments: Sequence[str] | None = None,
+    choice: Choice = EVERYTHING,
+    level: str | None = None,
 ) -> list[Found]:
-    """Find the plates below ``source`` and their platemaps.
+    """Find the plates in ``source`` and their platemaps.
 
     A wrong source or platemap, of whichever plate, costs seconds here and not the hours after reading the cells.
     """
-    exports = discover(source, batch=batch, plate=plate, compartments=compartments or COMPARTMENTS)
+    exports = find_plates(source, batch=batch, plate=plate, compartments=compartments, choice=choice, level=level)
     names = [PlateName(export.batch, export.plate) for export in exports]
     if platemap is None:
         return [Found(name, export, None) for name, export in zip(names, exports, strict=True)]
@@ -66,7 +68,7 @@ def ingest(store: ProfileStore, plates: Sequence[Found], *, replace: bool, progr
             outcome = _ingest_plate(store, found, replace, partial(_advance, progress, found.name, number, len(plates)))
             if found.annotation is not None:
                 store.write_annotation(found.name, found.annotation)
-            audit = read_frame(store.audit_path(found.name))
+            audit = read_frame(store.audit_path(found.name, found.export.level))
             summaries.append(summarize(audit).with_columns(pl.lit(outcome).alias("outcome")))
             progress(f"plate {found.name}", number + 1, len(plates))
     return pl.concat(summaries)
@@ -89,11 +91,17 @@ def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Cal
     name, export = found.name, found.export
     try:
         inputs = Inputs.of(export)
-        present = store.partition("cells", name)
-        kept = _kept_audit(store, name)
-        if present is not None and _is_whole(present, kept) and inputs.made(present.manifest, present.path.parent):
+        level = export.level
+        present = store.partition(level, name)
+        if present is not None and "files" not in present.manifest.inputs:
+            raise StoreError(
+                f"level {level!r} of this plate was made by a recipe of this store. Hint: ingest into a store of its own, "
+                "or give another level (--level)."
+            )
+        kept = _kept_audit(store, name, level)
+        if present is not None and kept is not None and _is_whole(present, kept) and inputs.made(present, kept):
             return "unchanged"
-        planned = plan(export)
+        planned = export.plan()
         if present is not None and kept is not None and not replace:
             _require_no_loss(kept, planned)
         audit = Audit()
@@ -103,15 +111,15 @@ def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Cal
             _require_cells(table, planned)
             made_of = inputs.of_manifest(table, export.compartments)
             key = digest_of({"inputs": made_of, "cytofast": library_versions()["cytofast"]})
-            return Manifest("cells", name.batch, name.plate, "", 0, 0, "", key, made_of)
+            return Manifest(level, name.batch, name.plate, "", 0, 0, "", key, made_of)
 
         written = store.write_partition(
-            "cells",
+            level,
             name,
             None,
             _counted(planned, audit, advance),
             manifest,
-            before=lambda: store.write_audit(name, audit.table()),
+            before=lambda: store.write_audit(name, audit.table(), level),
         )
         inputs.remember(written.manifest, written.path.parent)
     except CytofastError as error:
@@ -119,30 +127,29 @@ def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Cal
     return "written"
 
 
-def _kept_audit(store: ProfileStore, name: PlateName) -> pl.DataFrame | None:
+def _kept_audit(store: ProfileStore, name: PlateName, level: str) -> pl.DataFrame | None:
     """The audit of a plate; ``None`` where there is none or it is damaged, so that ingesting again mends it."""
     try:
-        return read_frame(store.audit_path(name)) if store.audit_path(name).is_file() else None
+        path = store.audit_path(name, level)
+        return read_frame(path) if path.is_file() else None
     except StoreError:
         return None
 
 
-def _is_whole(present: Partition, kept: pl.DataFrame | None) -> bool:
+def _is_whole(present: Partition, kept: pl.DataFrame) -> bool:
     """Whether nothing of a finished plate was lost since, and its audit is that of its cells."""
-    return present.whole and kept is not None and content_of(kept) == present.manifest.inputs.get("content")
+    return present.whole and content_of(kept) == present.manifest.inputs.get("content")
 
 
-def _require_no_loss(kept: pl.DataFrame, planned: Plan) -> None:
+def _require_no_loss(kept: pl.DataFrame, planned: PlatePlan) -> None:
     """Refuse a part of a plate: it would take the place of the whole."""
-    rows = kept.filter((kept["compartment"] == "Image") & (kept["rows_joined"] > 0))
+    rows = kept.filter(kept["compartment"].is_in(["Image", "Table"]) & (kept["rows_joined"] > 0))
     stored = Counter(
         _image_name(well, site, str(Path(file).parent), number)
         for well, site, file, number in rows.select("well", "site", "file", "image_number").rows()
     )
     given = Counter(
-        _image_name(site.well, site.site, str(Path(site.folder.name)), site.image.number)
-        for site in planned.sites
-        if site.folder.objects
+        _image_name(well, site, str(Path(file).parent), number) for well, site, file, number in planned.names()
     )
     lost = stored - given
     if lost:
@@ -160,16 +167,16 @@ def _image_name(well: str | None, site: str | None, folder: str, number: int) ->
     return ", ".join(filter(None, [well, None if site is None else f"site {site}"]))
 
 
-def _counted(planned: Plan, audit: Audit, advance: Callable[[float], None]) -> Iterator[pl.DataFrame]:
-    total = max(1, len(planned.sites))
+def _counted(planned: PlatePlan, audit: Audit, advance: Callable[[float], None]) -> Iterator[pl.DataFrame]:
+    total = max(1, planned.parts)
     for frame in planned.cells(audit):
         advance(audit.images / total)
         yield frame
 
 
-def _require_cells(table: pl.DataFrame, planned: Plan) -> None:
+def _require_cells(table: pl.DataFrame, planned: PlatePlan) -> None:
     if table.filter(table["compartment"] != "Image")["rows_joined"].sum() == 0:
         raise DataError(
-            f"{len(planned.sites):,} images were read and not one cell came of it. "
+            f"{planned.says} were read and not one cell came of it. "
             "Hint: do the parent columns and object numbers of the compartments belong together?"
         )

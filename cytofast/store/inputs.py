@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,14 +12,14 @@ import polars as pl
 
 from cytofast import resources
 from cytofast.errors import DataError
-from cytofast.ingest.discovery import PlateExport
+from cytofast.ingest.csv_text import digest_of_file
+from cytofast.ingest.sources import PlateSource
 from cytofast.store.manifest import Manifest, digest_of, library_versions
-from cytofast.store.partition import write_text
+from cytofast.store.partition import Partition, write_text
 
 SIDECAR = "inputs.json"
 _SETTLED_NS = 2_000_000_000
 """A file that changed so shortly before it was looked at could change again without a new time: clocks of files tick."""
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,9 @@ class Inputs:
     files: dict[str, Path]
 
     @classmethod
-    def of(cls, export: PlateExport) -> Inputs:
+    def of(cls, export: PlateSource) -> Inputs:
         """Look at the files of a plate."""
-        files = {f"{folder.name}/{path.name}": path for folder in export.folders for path in folder.files}
+        files = export.named_files
         try:
             stats = {name: path.stat() for name, path in files.items()}
         except OSError as error:
@@ -46,26 +45,30 @@ class Inputs:
         known = {name: (s.st_ino, s.st_ctime_ns, s.st_mtime_ns, s.st_size) for name, s in stats.items()}
         newest = max(stat.st_ctime_ns for stat in stats.values())
         settled = newest < time.time_ns() - _SETTLED_NS
-        listing = digest_of({"files": sizes, "compartments": export.compartments})
+        asked = {"chosen": export.choice.key} if export.choice.key else {}
+        listing = digest_of({"files": sizes, "compartments": export.compartments, **asked})
         return cls(listing, digest_of(known) if settled else None, files)
 
     def of_manifest(self, audit: pl.DataFrame, compartments: tuple[str, ...]) -> dict[str, str]:
         """What a manifest keeps of them: the same for the same content, in any folder."""
         return {"files": self.listing, "content": content_of(audit), "compartments": digest_of(compartments)}
 
-    def made(self, manifest: Manifest, folder: Path) -> bool:
-        """Whether a finished partition was made of these very files.
+    def made(self, present: Partition, kept: pl.DataFrame) -> bool:
+        """Whether a finished partition, whose audit is ``kept``, was made of these very files.
 
         Names and sizes must be the same. If the file system says that these are the files that were read, they need not
         be read again; otherwise their content decides.
         """
+        manifest, folder = present.manifest, present.path.parent
         versions = library_versions()["cytofast"]
         if manifest.inputs.get("files") != self.listing or manifest.versions.get("cytofast") != versions:
             return False
         if self.state is not None and _remembered(folder) == {"key": manifest.key, "state": self.state}:
             return True
+        # Of files that were not asked for no content was read.
+        read = {name: self.files[name] for name in _digested(kept)["file"].to_list() if name in self.files}
         with ThreadPoolExecutor(resources.current().threads) as pool:
-            digests = dict(zip(self.files, pool.map(_digest, self.files.values()), strict=True))
+            digests = dict(zip(read, pool.map(digest_of_file, read.values()), strict=True))
         if manifest.inputs.get("content") != digest_of(digests):
             return False
         self.remember(manifest, folder)
@@ -79,7 +82,12 @@ class Inputs:
 
 def content_of(audit: pl.DataFrame) -> str:
     """A digest of the content of all files that an audit tells of."""
-    return digest_of(dict(audit.select("file", "digest").unique().rows()))
+    return digest_of(dict(_digested(audit).rows()))
+
+
+def _digested(audit: pl.DataFrame) -> pl.DataFrame:
+    """Files that were read, and their digests."""
+    return audit.select("file", "digest").drop_nulls().unique()
 
 
 def _remembered(folder: Path) -> object:
@@ -88,15 +96,3 @@ def _remembered(folder: Path) -> object:
     except (OSError, ValueError):
         # It only spares reading: without it, or with a damaged one, the content decides.
         return None
-
-
-def _digest(path: Path) -> str:
-    """The digest that an audit keeps of a file."""
-    state = hashlib.blake2b(digest_size=16)
-    try:
-        with path.open("rb") as handle:
-            while chunk := handle.read(_CHUNK):
-                state.update(chunk)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return state.hexdigest()

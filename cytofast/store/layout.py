@@ -6,6 +6,7 @@
                                                         (of cells also inputs.json: which files were read, to spare reading)
     annotations/batch=<batch>/plate=<plate>.parquet     the platemap of a plate, as given at ingest
     audits/batch=<batch>/plate=<plate>.parquet          what was read from each file, joined, and set aside
+                                                        (of tables that are no cells: audits/level=<level>/batch=...)
     fits/level=<level>/[batch=<batch>/plate=<plate>/]<n>-<step>.parquet   what each step learned
 
 Names are percent-encoded: a plate called ``../../x`` or ``a/b`` is just a name.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,13 @@ import polars as pl
 
 from cytofast.errors import SchemaError, StoreError, listed
 from cytofast.ingest.audit import summarize
+from cytofast.ingest.choice import EVERYTHING, Choice
 from cytofast.parquet import ProfileWriter
 from cytofast.schema import BATCH, PLATE, WELL, is_metadata
 from cytofast.store import asking, ingesting
 from cytofast.store.description import describe
 from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
+from cytofast.store.locking import locked
 from cytofast.store.manifest import NAME, Manifest, schema_digest
 from cytofast.store.partition import Partition, read_frame, remove_unfinished, write_frame, write_text
 
@@ -164,7 +164,7 @@ class ProfileStore:
 
     def audit(self) -> pl.DataFrame:
         """What ingest read, joined and set aside: one row an export folder and compartment."""
-        paths = sorted((self.path / "audits").glob("batch=*/plate=*.parquet"))
+        paths = sorted((self.path / "audits").rglob("batch=*/plate=*.parquet"))
         if not paths:
             raise StoreError(f"{self.path}: nothing was ingested yet, so there is no audit")
         return pl.concat([read_frame(path) for path in paths], how="diagonal_relaxed")
@@ -197,23 +197,9 @@ class ProfileStore:
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> AbstractContextManager[None]:
         """Hold the store for writing; the lock goes with the process, so a killed one leaves none behind."""
-        try:
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StoreError(f"{self.path}: the store cannot be written to ({error.strerror})") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise StoreError(
-                    f"{self.path}: another process is writing to this store. Hint: wait until it ends, then run this again."
-                ) from error
-            yield
-        finally:
-            os.close(handle)
+        return locked(self.path)
 
     def _folder(self, level: str, name: PlateName) -> Path:
         return self.path / f"level={checked_level(level)}" / name.path
@@ -221,9 +207,10 @@ class ProfileStore:
     def _annotation_path(self, name: PlateName) -> Path:
         return self.path / "annotations" / name.path.with_name(name.path.name + ".parquet")
 
-    def audit_path(self, name: PlateName) -> Path:
+    def audit_path(self, name: PlateName, level: str = "cells") -> Path:
         """Where the audit of a plate lies."""
-        return self.path / "audits" / name.path.with_name(name.path.name + ".parquet")
+        folder = self.path / "audits" if level == "cells" else self.path / "audits" / f"level={checked_level(level)}"
+        return folder / name.path.with_name(name.path.name + ".parquet")
 
     def ingest(
         self,
@@ -234,10 +221,12 @@ class ProfileStore:
         batch: str | None = None,
         plate: str | None = None,
         compartments: Sequence[str] | None = None,
+        choice: Choice = EVERYTHING,
+        level: str | None = None,
         replace: bool = False,
         progress: Progress = _quiet,
     ) -> pl.DataFrame:
-        """Read CellProfiler CSV exports into level ``cells``, in one pass, inside the memory budget.
+        """Read CellProfiler's CSV exports and SQLite files, or tables of profiles, in one pass, inside the memory budget.
 
         Plates that are there already, made of the same files, are left alone. Platemaps may be given later or again:
         cells are not read twice for that.
@@ -245,15 +234,19 @@ class ProfileStore:
         Parameters
         ----------
         source
-            A folder at any level of the Cell Painting Gallery's layout, or a folder with ``Image.csv``, ``Cells.csv``, ...
+            A folder at any level of the Cell Painting Gallery's layout, or a folder with ``Image.csv``, ``Cells.csv``, ...;
+            a SQLite file of CellProfiler, or a folder of them; a table of cells, wells or profiles (Parquet, CSV, ...), or
+            a folder of tables.
         platemap
             A platemap file, a table of plates and wells, or a folder with ``barcode_platemap.csv``.
         external
             More metadata, joined to the platemap by the column that both have.
-        batch, plate
-            Names, where neither the files nor the folders tell them.
-        compartments
-            Objects to join; by default Cells, Cytoplasm and Nuclei.
+        batch, plate, compartments
+            Names, where neither files nor folders tell them; objects to join, by default Cells, Cytoplasm and Nuclei.
+        choice
+            Plates, wells, sites and columns to read, how many cells of each well, and what becomes of duplicates.
+        level
+            Of tables: the level that they become. ``None``: cells where rows name objects, else as the file's name says.
         replace
             Replace a plate also where images with cells that the store has of it are not in ``source``.
 
@@ -269,7 +262,14 @@ class ProfileStore:
             whole; nothing of that plate is written.
         """
         found = ingesting.find(
-            source, platemap=platemap, external=external, batch=batch, plate=plate, compartments=compartments
+            source,
+            platemap=platemap,
+            external=external,
+            batch=batch,
+            plate=plate,
+            compartments=compartments,
+            choice=choice,
+            level=level,
         )
         return ingesting.ingest(self, found, replace=replace, progress=progress)
 
@@ -317,9 +317,9 @@ class ProfileStore:
                 stale.unlink()
         return Partition(folder, manifest)
 
-    def write_audit(self, name: PlateName, table: pl.DataFrame) -> None:
+    def write_audit(self, name: PlateName, table: pl.DataFrame, level: str = "cells") -> None:
         """Keep the audit of a plate."""
-        write_frame(self.audit_path(name), table)
+        write_frame(self.audit_path(name, level), table)
 
     def remove_partition(self, partition: Partition) -> None:
         """Take a partition away: its manifest first, so that no reader finds half of it."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest import line_index, reading
+from cytofast.ingest import plan as plan_room
 from cytofast.ingest.audit import Audit, summarize
 from cytofast.ingest.cellprofiler import plan
 from cytofast.ingest.discovery import discover
@@ -234,7 +235,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
     write_export(tmp_path / "x", images)
     (export,) = discover(tmp_path)
     with resources.limits(threads=1):
-        monkeypatch.setattr(reading, "_BATCH_BYTES", 1)
+        monkeypatch.setattr(plan_room, "_BATCH_BYTES", 1)
         cells = plan(export).cells()
         next(cells)
         with (tmp_path / "x" / "Nuclei.csv").open("a") as stream:
@@ -293,7 +294,7 @@ def test_threads_and_budget_change_nothing_and_bound_what_is_ahead(tmp_path, mon
         four = read(tmp_path)
     assert one[0].equals(four[0])
     assert one[1].equals(four[1])
-    monkeypatch.setattr(reading, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(plan_room, "_BATCH_BYTES", 1)
     parsed = []
     original = reading._read_site
     monkeypatch.setattr(

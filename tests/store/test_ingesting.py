@@ -57,7 +57,7 @@ def store(tmp_path, source):
 
 def test_unchanged_files_are_not_read_again(settled, store, source, monkeypatch):
     assert outcome(store, source) == ["unchanged"]
-    monkeypatch.setattr(inputs, "_digest", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(inputs, "digest_of_file", lambda path: pytest.fail(f"{path} was read"))
     # Not even asked for when the store was made: the first time is remembered too.
     assert outcome(store, source) == ["unchanged"]
 

@@ -1,0 +1,214 @@
+"""From the compartments of one image to its cells: the join, its audit, and one row a cell.
+
+Readers of every format of CellProfiler give :class:`Part` objects; what becomes of a row is decided here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cytofast.errors import DataError
+from cytofast.ingest.joining import DuplicateObjectError, Objects, Rows, join_objects
+from cytofast.ingest.plan import Plan, Site
+from cytofast.schema import BATCH, IMAGE_NUMBER, OBJECT_NUMBER, PLATE, SITE, TABLE_NUMBER, WELL
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was read of one compartment in one image."""
+
+    path: Path
+    frame: pl.DataFrame
+    """Features under the names that they have in the table of cells; columns beside them are left out."""
+    objects: Objects
+    whole: str
+    """What the compartment is called for a reader: ``.../Cells.csv``, or a table of a database."""
+    pair: Callable[[int, int], str]
+    """Where two rows stand, for an error message."""
+    size: int
+    digest: str
+    missing: int = 0
+    empty: bool = False
+    """Whether not only this image but the whole file has no row."""
+    notes: tuple[str, ...] = field(default=())
+
+
+def assemble_site(
+    plan: Plan, site: Site, parts: Mapping[str, Part], schema: pl.Schema
+) -> tuple[pl.DataFrame | None, list[Row]]:
+    """Join the compartments of an image.
+
+    Gives its cells, or ``None`` where there are none, and the rows of the audit.
+    """
+    objects = {name: part.objects for name, part in parts.items()}
+    frames = {name: part.frame for name, part in parts.items()}
+    _require_complete(site, parts)
+    cells, aside = _joined(plan, parts) if parts else ({}, {})
+    rows: list[Row] = []
+    for name, part in parts.items():
+        joined = int(np.count_nonzero(cells[name] >= 0))
+        read = len(part.objects.numbers)
+        later = [f"{aside[name]:,} rows of an object or parent that came before, set aside"] if name in aside else []
+        notes = [*_counted(name, read, site), *part.notes, *later, *_contradicting(plan, name, frames, objects, cells)]
+        rows.append(
+            _row(plan, site, part.path, name)
+            | {"rows_read": read, "rows_joined": joined, "orphans": read - joined, "columns_missing": part.missing}
+            | {"bytes": part.size, "digest": part.digest, "note": "; ".join(notes) or None}
+        )
+    n_cells = len(next(iter(cells.values()), ()))
+    rows.insert(0, _image_row(plan, site, n_cells))
+    if not n_cells:
+        return None, rows
+    numbers = objects[plan.links.primary].numbers[cells[plan.links.primary]]
+    keys = _key_columns(plan, site, numbers, schema)
+    return _assemble(plan, keys, frames, cells, schema), rows
+
+
+def _counted(name: str, height: int, site: Site) -> list[str]:
+    counted = site.image.counts.get(name)
+    if counted is not None and counted != height:
+        return [f"{site.folder.images_are} counts another number of {name}"]
+    return []
+
+
+def _require_complete(site: Site, parts: Mapping[str, Part]) -> None:
+    """Refuse a file with a header alone, unless there is nothing for it to hold."""
+    for name, part in parts.items():
+        if not part.empty:
+            continue
+        counted = site.image.counts.get(name)
+        others = [other for other in parts.values() if len(other.objects.numbers)]
+        if counted:
+            raise DataError(
+                f"{part.whole}: a header and no rows, but {site.folder.images_at} counts {counted:,} {name}. "
+                f"Hint: the export was interrupted; run it again for this site."
+            )
+        if others and counted is None:
+            raise DataError(
+                f"{part.whole}: a header and no rows, but {Path(others[0].whole).name} has "
+                f"{len(others[0].objects.numbers):,}. Hint: the export was interrupted; run it again for this site."
+            )
+
+
+def _joined(plan: Plan, parts: Mapping[str, Part]) -> tuple[dict[str, Rows], dict[str, int]]:
+    try:
+        return join_objects(
+            {name: part.objects for name, part in parts.items()}, plan.links, plan.export.choice.duplicates
+        )
+    except DuplicateObjectError as error:
+        part = parts[error.compartment]
+        raise DataError(
+            f"{part.pair(*error.rows)}: both have {error.column} {error.value} in one image, "
+            f"so a cell would be counted twice. Hint: was the file appended to itself, or exported twice? "
+            "To keep the first row and count the others, ingest with duplicates='first' (--duplicates first)."
+        ) from error
+
+
+def _contradicting(
+    plan: Plan, name: str, frames: Mapping[str, pl.DataFrame], objects: Mapping[str, Objects], cells: Mapping[str, Rows]
+) -> Iterator[str]:
+    """Say how many cells have a parent column that names another object than the cell was joined from."""
+    for link in plan.links.told_again:
+        column = f"{name}_Parent_{link.parent}"
+        if link.child != name or column not in frames[name].columns:
+            continue
+        said = frames[name][column].fill_null(0).to_numpy()[cells[name]]
+        wrong = int(np.count_nonzero(said != objects[link.parent].numbers[cells[link.parent]]))
+        if wrong:
+            others = [used.child for used in plan.links.up if used.parent == link.parent]
+            yield f"{wrong:,} cells: Parent_{link.parent} contradicts that of {others[0]}, which was used"
+
+
+def _row(plan: Plan, site: Site, path: Path, compartment: str) -> Row:
+    return {
+        "batch": plan.export.batch,
+        "plate": plan.export.plate,
+        "well": site.well,
+        "site": site.site,
+        "table_number": site.table,
+        "image_number": site.image.number,
+        "file": site.folder.label(path),
+        "compartment": compartment,
+    }
+
+
+def _image_row(plan: Plan, site: Site, n_cells: int) -> Row:
+    assert site.folder.image is not None  # noqa: S101  (discovery refuses folders without Image.csv)
+    file = plan.image_files[site.folder]
+    notes = []
+    if not site.folder.objects:
+        counted = ", ".join(f"{count:,} {name}" for name, count in site.image.counts.items() if count)
+        notes.append("no files of objects" + (f", but {site.folder.images_are} counts {counted}" if counted else ""))
+    elif not n_cells:
+        notes.append("no cells")
+    if site.well is None:
+        notes.append("well not named")
+    if site.image.plate is None:
+        notes.append(f"plate named by {plan.export.named_by}")
+    return _row(plan, site, site.folder.image, "Image") | {
+        "rows_read": 1,
+        "rows_joined": int(n_cells > 0),
+        "orphans": int(n_cells == 0),
+        "columns_missing": 0,
+        "bytes": file.size,
+        "digest": file.digest,
+        "note": "; ".join(notes) or None,
+    }
+
+
+def _key_columns(plan: Plan, site: Site, numbers: Rows, schema: pl.Schema) -> list[pl.Series]:
+    place: Any = site.site if site.site is None or schema[SITE] == pl.String else int(site.site)
+    keys = {
+        BATCH: plan.export.batch,
+        PLATE: plan.export.plate,
+        WELL: site.well,
+        SITE: place,
+        TABLE_NUMBER: site.table,
+        IMAGE_NUMBER: site.image.number,
+    }
+    constant = [pl.Series(name, [value], dtype=schema[name]) for name, value in keys.items()]
+    return [*(column.new_from_index(0, len(numbers)) for column in constant), pl.Series(OBJECT_NUMBER, numbers)]
+
+
+def _assemble(
+    plan: Plan,
+    keys: list[pl.Series],
+    frames: Mapping[str, pl.DataFrame],
+    cells: Mapping[str, Rows],
+    schema: pl.Schema,
+) -> pl.DataFrame:
+    columns = list(keys)
+    for name in plan.export.compartments:
+        columns += _taken(frames[name], cells[name]).get_columns()
+    whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
+    if whole.columns == schema.names():
+        return whole
+    present = set(whole.columns)
+    lacking = [
+        pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, whole.height)
+        for name in plan.features
+        if name not in present
+    ]
+    return whole.hstack(lacking).select(schema.names())
+
+
+def _taken(frame: pl.DataFrame, rows: Rows) -> pl.DataFrame:
+    """Rows of a frame by position; -1 gives nulls. Nothing is copied where every row is taken in its place."""
+    if len(rows) == frame.height and np.array_equal(rows, np.arange(frame.height)):
+        return frame
+    if (rows >= 0).all():
+        return frame[rows]
+    if not frame.height:
+        return frame.clear(len(rows))
+    absent = pl.Series(rows < 0)
+    return frame[np.maximum(rows, 0)].with_columns(
+        [column.set(absent, None) for column in frame[np.maximum(rows, 0)].get_columns()]
+    )

@@ -1,0 +1,163 @@
+"""What a source is, and which plates are in it: CellProfiler's folders and databases, and tables of profiles."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
+from cytofast.ingest.audit import Audit
+from cytofast.ingest.choice import EVERYTHING, Choice
+from cytofast.ingest.discovery import COMPARTMENTS, discover
+from cytofast.ingest.sqlite_file import is_database
+from cytofast.ingest.sqlite_plan import discover_databases
+from cytofast.ingest.tables import discover_tables, tables_below
+
+_DATABASES = (".sqlite", ".sqlite3", ".db")
+_COMPARTMENT_FILES = ("image.csv", *(f"{name}.csv".lower() for name in COMPARTMENTS))
+
+
+class PlatePlan(Protocol):
+    """What reading a plate will give."""
+
+    @property
+    def parts(self) -> int:
+        """How many images (of a table, wells) there are to read."""
+
+    @property
+    def says(self) -> str:
+        """The same in words."""
+
+    def names(self) -> Iterator[tuple[str | None, str | None, str, int]]:
+        """Well, site, file and number of each image; of a table, of each well."""
+
+    def cells(self, audit: Audit) -> Iterator[pl.DataFrame]:
+        """The rows, in order; the audit is complete after the last."""
+
+
+class PlateSource(Protocol):
+    """One plate of a source."""
+
+    @property
+    def batch(self) -> str:
+        """The batch's name."""
+
+    @property
+    def plate(self) -> str:
+        """The plate's barcode."""
+
+    @property
+    def level(self) -> str:
+        """The level of a store that it becomes."""
+
+    @property
+    def compartments(self) -> tuple[str, ...]:
+        """The objects that are joined; none in a table."""
+
+    @property
+    def choice(self) -> Choice:
+        """What is wanted of it."""
+
+    @property
+    def named_files(self) -> dict[str, Path]:
+        """Its files, under names that are the same wherever they lie."""
+
+    def plan(self) -> PlatePlan:
+        """Look at what will be read."""
+
+
+def find_plates(
+    source: str | Path,
+    *,
+    batch: str | None = None,
+    plate: str | None = None,
+    compartments: Sequence[str] | None = None,
+    choice: Choice = EVERYTHING,
+    level: str | None = None,
+) -> list[PlateSource]:
+    """Find the plates in a file or below a folder.
+
+    A folder with CellProfiler's CSV files is read as such; one with SQLite files as databases; any other as tables of
+    profiles. A folder that holds both of the first two is refused: the same cells may be in it twice.
+
+    Raises
+    ------
+    DataError
+        There is nothing to read, or more than one kind of it.
+    """
+    root = Path(source)
+    if root.is_dir():
+        databases, exports = _look(root)
+        if databases and exports:
+            raise DataError(
+                f"{root}: holds CellProfiler's CSV files (in {exports[0].parent}) and SQLite files ({databases[0]}); are they "
+                "of the same cells? Hint: give one of them, as a file or a folder."
+            )
+        if databases:
+            _say_what_is_left(root, databases)
+            paths = {path.relative_to(root).as_posix(): path for path in databases}
+        elif exports or not _has_tables(root):
+            _require_cells(level, root)
+            return list(
+                discover(root, batch=batch, plate=plate, compartments=compartments or COMPARTMENTS, choice=choice)
+            )
+        else:
+            return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
+    elif not root.exists():
+        raise DataError(f"{root}: no such file or folder. Hint: give a folder of CellProfiler's output, or a file.")
+    elif root.name.lower().endswith(_DATABASES) or is_database(root):
+        paths = {root.name: root}
+    else:
+        if root.name.lower() in _COMPARTMENT_FILES:
+            raise DataError(
+                f"{root}: one file of an export. Hint: give its folder, {root.parent}, where all of them lie."
+            )
+        return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
+    _require_cells(level, root)
+    wanted = compartments or COMPARTMENTS
+    return list(discover_databases(paths, root, batch=batch, plate=plate, compartments=wanted, choice=choice))
+
+
+def _require_cells(level: str | None, root: Path) -> None:
+    if level not in (None, "cells"):
+        raise RecipeError(
+            f"level={level!r}: {root} holds single cells, as CellProfiler wrote them; leave the level away."
+        )
+
+
+def _look(root: Path) -> tuple[list[Path], list[Path]]:
+    """SQLite files, and one file of each folder with CellProfiler's CSV files; links are followed, loops of them end."""
+    databases: list[Path] = []
+    exports: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for directory, folders, files in os.walk(root, followlinks=True):
+        state = os.stat(directory)  # noqa: PTH116
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        folders.sort()
+        databases += [Path(directory, name) for name in sorted(files) if name.lower().endswith(_DATABASES)]
+        exports += [Path(directory, name) for name in sorted(files) if name.lower() in _COMPARTMENT_FILES][:1]
+    return databases, exports
+
+
+def _say_what_is_left(root: Path, databases: list[Path]) -> None:
+    """Beside a plate's database its aggregated table is usual; it is no part of the cells."""
+    beside = [path for path in tables_below(root) if path not in databases]
+    if beside:
+        warnings.warn(
+            f"{root}: {len(databases):,} SQLite files are ingested; {len(beside):,} tables beside them are not read "
+            f"({listed([path.name for path in beside], 3)}). Hint: give a table by its own path to ingest it.",
+            ProfileWarning,
+            stacklevel=5,
+        )
+
+
+def _has_tables(root: Path) -> bool:
+    return next(tables_below(root), None) is not None
