@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import polars as pl
 import typer
@@ -58,7 +58,13 @@ def demo(
 
 
 def ingest(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder with CellProfiler output, at any level.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder of CellProfiler's CSV files, at any level; a SQLite file; a table; a folder of them.",
+        ),
+    ],
     store: Store,
     platemap: Annotated[
         Path | None,
@@ -77,6 +83,24 @@ def ingest(
     compartment: Annotated[
         list[str] | None, typer.Option(help="A compartment to join; repeat it. Default: Cells, Cytoplasm, Nuclei.")
     ] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Of a table: its level, such as wells. Default: recognised, and told.")
+    ] = None,
+    only_plate: Annotated[
+        list[str] | None, typer.Option(metavar="PLATE", help="Read this plate alone; repeat it.")
+    ] = None,
+    well: Annotated[list[str] | None, typer.Option(metavar="WELL", help="Read this well alone; repeat it.")] = None,
+    site: Annotated[list[str] | None, typer.Option(metavar="SITE", help="Read this site alone; repeat it.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Keep this feature, or pattern as 'Cells_AreaShape_*'; repeat it."),
+    ] = None,
+    cells_per_well: Annotated[int | None, typer.Option(min=1, help="Keep so many cells of each well.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Which cells those are.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse files whose columns differ.")] = False,
+    duplicates: Annotated[
+        str, typer.Option(metavar="refuse|first", help="Two rows of one object: refuse, or keep the first and count.")
+    ] = "refuse",
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a plate even if images that the store has of it are lost.")
     ] = False,
@@ -84,17 +108,35 @@ def ingest(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Read CellProfiler CSV folders into a store, and say what became of every row.
+    """Read CellProfiler output or tables into a store, and say what became of every row.
 
     [bold]Example:[/bold] cytofast ingest analysis/ --store my-store --platemap metadata/platemaps/2020_11_04_CPJUMP1
     """
+    from cytofast.ingest.choice import Choice
     from cytofast.store import ingesting
     from cytofast.store.profile_store import open_store
 
+    choice = Choice(
+        plates=tuple(only_plate or ()),
+        wells=tuple(well or ()),
+        sites=tuple(site or ()),
+        columns=tuple(column or ()),
+        cells_per_well=cells_per_well,
+        seed=seed,
+        strict=strict,
+        duplicates=cast("Any", duplicates),
+    )
     with resources.limits(memory, threads):
         # Before the store is made: a wrong path should not leave an empty one.
         found = ingesting.find(
-            source, platemap=platemap, external=external, batch=batch, plate=plate, compartments=compartment or None
+            source,
+            platemap=platemap,
+            external=external,
+            batch=batch,
+            plate=plate,
+            compartments=compartment or None,
+            choice=choice,
+            level=level,
         )
         opened = open_store(store, create=True)
         with progress_bar("plates") as advance:
