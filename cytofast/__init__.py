@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from cytofast.errors import SchemaError as SchemaError
     from cytofast.errors import StoreError as StoreError
     from cytofast.ingest.anndata_files import read_anndata as read_anndata
+    from cytofast.ingest.choice import Choice as Choice
     from cytofast.ingest.deepprofiler import read_deepprofiler as read_deepprofiler
     from cytofast.ingest.embeddings import read_embeddings as read_embeddings
-    from cytofast.ingest.choice import Choice as Choice
     from cytofast.ingest.example import write_example as write_example
     from cytofast.ingest.gct import read_gct as read_gct
     from cytofast.ingest.gctx import read_gctx as read_gctx
