@@ -17,27 +17,25 @@ from cytofast.blocks import (
     Profiles,
     column_blocks,
     float_type,
-    group_rows,
     require_polars,
     require_rows,
     to_block,
     to_frame,
 )
-from cytofast.errors import ProfileWarning, RecipeError, listed
+from cytofast.errors import ProfileWarning, RecipeError
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians
 from cytofast.schema import (
     BATCH,
-    KEYS,
     OBJECT_COUNT,
     PLATE,
     WELL,
     Features,
     as_columns,
-    is_metadata,
     require_columns,
     resolve_features,
 )
+from cytofast.steps.grouping import heads, require_other_names
 from cytofast.steps.step import Scope, Step, as_given
 
 Statistic = Literal["median", "mean", "std", "mad", "count"]
@@ -80,11 +78,7 @@ class Aggregate(Step):
         super().__post_init__()
         if not as_columns(self.by):
             raise RecipeError("Aggregate: by= needs at least one column")
-        if OBJECT_COUNT in as_columns(self.by):
-            raise RecipeError(
-                f"Aggregate: by= cannot name {OBJECT_COUNT!r}, because the rows of a group are counted in a column of "
-                "this name. Hint: rename yours."
-            )
+        require_other_names(as_columns(self.by), [OBJECT_COUNT], "Aggregate")
 
     @property
     def scope(self) -> Scope:
@@ -116,17 +110,8 @@ class Aggregate(Step):
         require_columns(schema, by, "Aggregate: by")
         features: list[str] = resolve_features(schema, self.features, "Aggregate", by)
         require_rows(profiles, "Aggregate")
-        chosen: set[str] = {*features, *by}
-        others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]
-        if others:
-            warnings.warn(
-                f"Aggregate: {len(others)} columns are neither metadata nor features and are left out: {listed(others)}.",
-                ProfileWarning,
-                stacklevel=3,
-            )
-        kept = [name for name in schema.names() if is_metadata(name) and name not in {*chosen, *KEYS, OBJECT_COUNT}]
-        head = _groups(profiles, by, kept)
-        if PLATE in by and BATCH in kept and BATCH not in head.columns:
+        head = heads(profiles, by, features, [OBJECT_COUNT], "Aggregate")
+        if PLATE in by and BATCH in schema and BATCH not in head.columns:
             warnings.warn(
                 "Aggregate: rows of several batches fall into one group, because a barcode stands in more than one batch. "
                 f"Add {BATCH!r} to by= to keep them apart.",
@@ -152,14 +137,3 @@ class Aggregate(Step):
             return means
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(counts > 1, np.sqrt(squares / (counts - 1)), np.nan)
-
-
-def _groups(profiles: pl.DataFrame | pl.LazyFrame, by: list[str], metadata: list[str]) -> pl.DataFrame:
-    """The groups in order, the metadata that is constant within all of them, and the number of their rows."""
-    table = profiles.lazy().select([*by, *metadata]).collect()
-    codes, keys = group_rows(table, by)
-    first = np.full(keys.height, -1, dtype=np.int64)
-    first[codes[::-1]] = np.arange(table.height)[::-1]
-    constant = [name for name in metadata if table[name].eq_missing(table[name].gather(first).gather(codes)).all()]
-    counts = pl.Series(OBJECT_COUNT, np.bincount(codes, minlength=keys.height).astype(np.int64))
-    return keys.hstack([table[name].gather(first) for name in constant]).with_columns(counts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -12,12 +13,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import FloatMatrix, Profiles, float_type, group_rows, require_rows, take_columns, to_frame, to_rows
+from cytofast.blocks import (
+    FloatMatrix,
+    Profiles,
+    float_type,
+    group_rows,
+    require_polars,
+    require_rows,
+    take_columns,
+    to_frame,
+    to_rows,
+)
 from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.kernels.modz import means_of_pairs, replicate_correlations, stacked, weighted_sums, weights_of
 from cytofast.kernels.moments import grouped_moments
 from cytofast.kernels.quantiles import grouped_medians
-from cytofast.schema import KEYS, Features, as_columns, is_metadata, require_columns, resolve_features
+from cytofast.schema import Features, as_columns, require_columns, resolve_features
+from cytofast.steps.grouping import heads, require_other_names
 from cytofast.steps.step import Scope, Step, as_given
 
 Method = Literal["median", "mean", "modz"]
@@ -27,6 +39,9 @@ Doubles = NDArray[np.float64]
 
 REPLICATES = "Metadata_Replicate_Count"
 AGREEMENT = "Metadata_Replicate_Correlation"
+_MADE = (REPLICATES, AGREEMENT)
+_ROUNDED = 0.05
+"""So far from 1 the sum of rounded weights may be before that is told."""
 _BATCH_BYTES = 96 << 20
 """Rows of whole groups taken at once, in float64."""
 
@@ -59,7 +74,8 @@ class Consensus(Step):
     min_weight
         The least weight before scaling.
     precision
-        Decimal digits of a weight; ``None`` does not round. Rounded weights do not quite sum to 1.
+        Decimal digits of a weight; ``None`` does not round. Rounded weights do not quite sum to 1; where a perturbation has
+        so many replicates that this matters, a :class:`~cytofast.errors.ProfileWarning` says so.
     missing
         ``"zero"`` or ``"skip"`` (the other replicates' weights are scaled up); modz only.
 
@@ -93,8 +109,11 @@ class Consensus(Step):
         ):
             if value not in known:
                 raise RecipeError.unknown(what, str(value), known)
-        if not self.min_weight >= 0:
-            raise RecipeError(f"Consensus: min_weight must not be negative, but is {self.min_weight}")
+        if not 0 <= self.min_weight < inf:
+            raise RecipeError(f"Consensus: min_weight must be 0 or a positive number, not {self.min_weight}")
+        if self.precision is not None and not 0 <= self.precision <= 15:
+            raise RecipeError(f"Consensus: precision must lie between 0 and 15, or be None, not {self.precision}")
+        require_other_names(as_columns(self.by), _MADE, "Consensus")
 
     @property
     def scope(self) -> Scope:
@@ -115,23 +134,16 @@ class Consensus(Step):
         SchemaError
             A column is missing or not numeric.
         """
+        require_polars(profiles, "Consensus")
         schema = profiles.collect_schema()
         by: list[str] = as_columns(self.by)
         require_columns(schema, by, "Consensus: by")
-        features: list[str] = resolve_features(schema, self.features, "Consensus")
+        features: list[str] = resolve_features(schema, self.features, "Consensus", by)
         require_rows(profiles, "Consensus")
-        chosen: set[str] = {*features, *by}
-        others = [name for name in schema.names() if name not in chosen and not is_metadata(name)]
-        if others:
-            warnings.warn(
-                f"Consensus: {len(others)} columns are neither metadata nor features and are left out: {listed(others)}.",
-                ProfileWarning,
-                stacklevel=3,
-            )
-        dropped = {*chosen, *KEYS, REPLICATES, AGREEMENT}
-        kept = [name for name in schema.names() if is_metadata(name) and name not in dropped]
         dtypes = {name: float_type(schema[name]) for name in features}
-        head = _groups(profiles, by, kept)
+        head = heads(profiles, by, features, _MADE, "Consensus")
+        if self.method == "modz" and self.precision is not None:
+            _warn_of_rounding(head, by, self.precision)
         parts: list[pl.DataFrame] = []
         agreement: list[Doubles] = []
         for rows in _held(profiles, by, features, head):
@@ -159,15 +171,19 @@ class Consensus(Step):
         return reduced, agreement
 
 
-def _groups(profiles: pl.DataFrame | pl.LazyFrame, by: list[str], metadata: list[str]) -> pl.DataFrame:
-    """The groups in order, the metadata that is constant within all of them, and the number of their rows."""
-    table = profiles.lazy().select([*by, *metadata]).collect()
-    codes, keys = group_rows(table, by)
-    first = np.full(keys.height, -1, dtype=np.int64)
-    first[codes[::-1]] = np.arange(table.height)[::-1]
-    constant = [name for name in metadata if table[name].eq_missing(table[name].gather(first).gather(codes)).all()]
-    counts = pl.Series(REPLICATES, np.bincount(codes, minlength=keys.height).astype(np.int64))
-    return keys.hstack([table[name].gather(first) for name in constant]).with_columns(counts)
+def _warn_of_rounding(head: pl.DataFrame, by: list[str], precision: int) -> None:
+    """Of many replicates each weighs so little that rounding changes what the weights sum to."""
+    step = 0.5 * 10.0**-precision
+    many = head.filter(head[REPLICATES] * step > _ROUNDED)
+    if many.height:
+        shown = listed(["/".join(map(str, row)) for row in many.select(by).rows()])
+        warnings.warn(
+            f"Consensus: weights rounded to {precision} digits may sum to other than 1 by up to {step * max(head[REPLICATES]):.0%}, and so may "
+            f"the profiles be too large or small, of {many.height:,} perturbations with many replicates: {shown}. "
+            "Hint: precision=None does not round.",
+            ProfileWarning,
+            stacklevel=4,
+        )
 
 
 def _held(

@@ -116,6 +116,9 @@ def test_constant_metadata_stays():
 
 
 def test_nonsense_is_refused():
+    for options in ({"precision": -1}, {"precision": 400}, {"min_weight": np.inf}):
+        with pytest.raises(RecipeError, match="Consensus: "):
+            Consensus("Metadata_pert", method="modz", **options)
     for make in (
         lambda: Consensus([]),
         lambda: Consensus("Metadata_pert", method="mode"),
@@ -129,3 +132,26 @@ def test_nonsense_is_refused():
         Consensus("Metadata_prt")(wells(1))
     with pytest.raises(DataError, match="no rows"):
         Consensus("Metadata_pert")(wells(1).head(0))
+
+
+def test_a_numeric_key_is_no_feature_and_no_result():
+    frame = pl.DataFrame({"Cluster_id": [1, 1, 2], "Cells_A_a": [1.0, 3.0, 5.0]})
+    assert Consensus("Cluster_id")(frame).select("Cluster_id", "Cells_A_a").rows() == [(1, 2.0), (2, 5.0)]
+    with pytest.raises(RecipeError, match="cannot make the groups"):
+        Consensus("Cluster_id", features=["Cluster_id"])(frame)
+    for name in ("Metadata_Replicate_Count", "Metadata_Replicate_Correlation"):
+        with pytest.raises(RecipeError, match=f"by= cannot name '{name}'"):
+            Consensus(["Metadata_pert", name])
+
+
+def test_rounding_the_weights_of_many_replicates_is_told():
+    rng = np.random.Generator(np.random.PCG64(0))
+    x = pl.DataFrame(rng.normal(size=(1500, 4)) + 10, schema=[f"Cells_A_f{i}" for i in range(4)])
+    frame = x.with_columns(
+        pl.when(pl.int_range(pl.len()) < 1490).then(pl.lit("DMSO")).otherwise(pl.lit("x")).alias("Metadata_pert")
+    )
+    with pytest.warns(ProfileWarning, match="by up to 7%.* 1 perturbations .*'DMSO'.*precision=None"):
+        rounded = Consensus("Metadata_pert", method="modz")(frame)
+    exact = Consensus("Metadata_pert", method="modz", precision=None)(frame)
+    assert exact["Cells_A_f0"][0] == pytest.approx(10, abs=0.2)
+    assert rounded["Cells_A_f0"][1] == pytest.approx(exact["Cells_A_f0"][1], rel=1e-2)
