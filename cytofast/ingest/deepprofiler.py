@@ -32,7 +32,8 @@ from cytofast.schema import (
 
 LOCATION = ("Metadata_Location_Center_X", "Metadata_Location_Center_Y")
 """Where a cell lies in its image, in pixels; metadata, so that no step takes them for features."""
-_WELL_SITE = re.compile(r"([A-Za-z]{1,2}[0-9]{1,3})_(.+)")
+_SITE = re.compile(r"[A-Za-z]{0,8}[0-9]+")
+_WELL_SITE = re.compile(rf"([A-Za-z]{{1,2}}[0-9]{{1,3}})_({_SITE.pattern})")
 _WELL = re.compile(r"[A-Za-z]{1,2}[0-9]{1,3}")
 _PLACE = (PLATE, WELL, SITE)
 
@@ -50,7 +51,13 @@ class Site:
         """Plates, wells, then sites: numbers before text."""
         site = str(self.metadata[SITE])
         number = site.isascii() and site.isdigit()
-        return (self.metadata[PLATE], self.metadata[WELL], not number, int(site) if number else 0, site)
+        return (
+            self.metadata[PLATE],
+            self.metadata[WELL],
+            not number,
+            int(site) if number else 0,
+            "" if number else site,
+        )
 
 
 def read_deepprofiler(source: str | Path, *, index: str | Path | None = None, prefix: str = "DP") -> pl.LazyFrame:
@@ -132,7 +139,7 @@ def _place_by_path(path: Path) -> dict[str, str]:
     match = _WELL_SITE.fullmatch(path.stem)
     if match:
         return {PLATE: folder.name, WELL: match[1], SITE: match[2]}
-    if _WELL.fullmatch(folder.name):
+    if _WELL.fullmatch(folder.name) and _SITE.fullmatch(path.stem):
         return {PLATE: folder.parent.name, WELL: folder.name, SITE: path.stem}
     return {}
 

@@ -219,7 +219,7 @@ def _require_distinct(ids: pl.Series, first: int, path: Path) -> None:
     if ids.null_count():
         raise DataError(f"{path}, line {first + int(ids.is_null().arg_max() or 0):,}: a row without an id.")
     if ids.n_unique() < len(ids):
-        row = int(ids.is_duplicated().arg_max() or 0)
+        row = int((~ids.is_first_distinct()).arg_max() or 0)
         raise DataError(
             f"{path}, line {first + row:,}: the id {ids[row]!r} stands more than once, so two features would have one name."
         )

@@ -30,6 +30,8 @@ _NAMES = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("_codecs", "encode"),
+    ("__builtin__", "bytes"),
+    ("builtins", "bytes"),
 }
 _MARK = object()
 _Name = tuple[str, str]
@@ -160,6 +162,8 @@ def _built(called: object, arguments: tuple[Any, ...]) -> Any:
         return _Array()
     if name == "dtype":
         return _Type(str(arguments[0]))
+    if name == "bytes" and arguments == ():
+        return b""
     if name == "encode" and arguments[1:] == ("latin1",):
         return arguments[0].encode("latin-1")
     if name == "scalar" and isinstance(arguments[0], _Type) and arguments[0].code[:1] in set("iufbSU"):
