@@ -10,7 +10,15 @@ import warnings
 
 import typer
 
-from cytofast.cli import export_commands, sql_commands, step_commands, store_commands, well_commands
+from cytofast.cli import (
+    benchmark_commands,
+    export_commands,
+    report_commands,
+    sql_commands,
+    step_commands,
+    store_commands,
+    well_commands,
+)
 from cytofast.cli.render import say
 from cytofast.errors import CytofastError, ProfileWarning, RecipeError
 
@@ -28,6 +36,8 @@ sql_commands.register(app)
 step_commands.register(app)
 well_commands.register(app)
 export_commands.register(app)
+benchmark_commands.register(app)
+report_commands.register(app)
 
 
 _INTERRUPTED = 130
