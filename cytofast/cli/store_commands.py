@@ -101,6 +101,9 @@ def ingest(
     duplicates: Annotated[
         str, typer.Option(metavar="refuse|first", help="Two rows of one object: refuse, or keep the first and count.")
     ] = "refuse",
+    mapping: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What the columns of foreign tables are; see docs/formats.md.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a plate even if images that the store has of it are lost.")
     ] = False,
@@ -113,6 +116,7 @@ def ingest(
     [bold]Example:[/bold] cytofast ingest analysis/ --store my-store --platemap metadata/platemaps/2020_11_04_CPJUMP1
     """
     from cytofast.ingest.choice import Choice
+    from cytofast.ingest.mapping import ColumnMapping
     from cytofast.store import ingesting
     from cytofast.store.profile_store import open_store
 
@@ -125,6 +129,7 @@ def ingest(
         seed=seed,
         strict=strict,
         duplicates=cast("Any", duplicates),
+        mapping=None if mapping is None else ColumnMapping.read(mapping),
     )
     with resources.limits(memory, threads):
         # Before the store is made: a wrong path should not leave an empty one.

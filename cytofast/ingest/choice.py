@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
+from cytofast.ingest.mapping import ColumnMapping
 from cytofast.schema import normalize_wells
 
 Duplicates = Literal["refuse", "first"]
@@ -35,6 +36,8 @@ class Choice:
     duplicates
         Two rows with one object number, two cytoplasms of one cell, two nuclei of one cell: ``"refuse"`` the plate, or keep
         the ``"first"`` (of nuclei and cytoplasms the lowest number) and set the others aside, counted.
+    mapping
+        What the columns of another program's tables are.
     """
 
     plates: tuple[str, ...] = ()
@@ -45,6 +48,7 @@ class Choice:
     seed: int = 0
     strict: bool = False
     duplicates: Duplicates = "refuse"
+    mapping: ColumnMapping | None = None
 
     def __post_init__(self) -> None:
         for name in ("plates", "wells", "sites", "columns"):

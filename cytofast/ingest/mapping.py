@@ -50,13 +50,16 @@ class ColumnMapping:
         Of text files.
     """
 
-    where: str
+    where: str = field(repr=False, compare=False)
     metadata: MappingType[str, Origin]
     objects: MappingType[str, str] = field(default_factory=dict)
     channels: MappingType[str, str] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     encoding: str = "utf-8"
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -83,7 +83,8 @@ def find_plates(
     """Find the plates in a file or below a folder.
 
     A folder with CellProfiler's CSV files is read as such; one with SQLite files as databases; any other as tables of
-    profiles. A folder that holds both of the first two is refused: the same cells may be in it twice.
+    profiles. A folder that holds both of the first two is refused: the same cells may be in it twice. With a mapping
+    everything is a table.
 
     Raises
     ------
@@ -91,6 +92,8 @@ def find_plates(
         There is nothing to read, or more than one kind of it.
     """
     root = Path(source)
+    if choice.mapping is not None and root.exists():
+        return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
     if root.is_dir():
         databases, exports = _look(root)
         if databases and exports:

@@ -20,6 +20,7 @@ from cytofast.ingest.choice import Choice
 from cytofast.ingest.discovery import UNBATCHED
 from cytofast.ingest.endings import kind_of
 from cytofast.ingest.images import table_number
+from cytofast.ingest.mapping import ColumnMapping, read_mapped
 from cytofast.ingest.profiles import read_profiles
 from cytofast.metadata_tables import PLATE_NAMES, WELL_NAMES
 from cytofast.schema import (
@@ -77,10 +78,11 @@ class TableFile:
     renamed: dict[str, str]
     """Key -> column of the file."""
     notes: tuple[str, ...]
+    mapping: ColumnMapping | None = None
 
     def open(self) -> pl.LazyFrame:
-        """The whole table, as it is in the file."""
-        return _opened(self.path, *_state(self.path))
+        """The whole table, as it is in the file or as a mapping calls its columns."""
+        return _opened(self.path, *_state(self.path), self.mapping)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def discover_tables(
     plates: dict[tuple[str, str, str], list[TableFile]] = {}
     for path in paths:
         label = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        file = _table_file(path, label, batch, plate, level)
+        file = _table_file(path, label, batch, plate, level, choice.mapping)
         for key in file.keys.select(BATCH, PLATE).unique(maintain_order=True).rows():
             plates.setdefault((file.level, *key), []).append(file)
     choice.require_plates((of_plate for _, _, of_plate in plates), str(root))
@@ -192,13 +194,15 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path, _size: int, _changed: int) -> pl.LazyFrame:
+def _opened(path: Path, _size: int, _changed: int, mapping: ColumnMapping | None) -> pl.LazyFrame:
     # A file with many plates is opened once: text is parsed then.
-    return read_profiles(path)
+    return read_profiles(path) if mapping is None else read_mapped(path, mapping)
 
 
-def _table_file(path: Path, label: str, batch: str | None, plate: str | None, level: str | None) -> TableFile:
-    lazy = _opened(path, *_state(path))
+def _table_file(
+    path: Path, label: str, batch: str | None, plate: str | None, level: str | None, mapping: ColumnMapping | None
+) -> TableFile:
+    lazy = _opened(path, *_state(path), mapping)
     schema = lazy.collect_schema()
     renamed = {key: name for key, names in _NAMES.items() if (name := next((n for n in names if n in schema), None))}
     if IMAGE_NUMBER not in renamed and not is_metadata(renamed.get(OBJECT_NUMBER, OBJECT_NUMBER)):
@@ -237,7 +241,7 @@ def _table_file(path: Path, label: str, batch: str | None, plate: str | None, le
     if found == "cells" and keys[OBJECT_NUMBER].null_count() == keys.height:
         keys = keys.with_columns(pl.int_range(1, keys.height + 1, eager=True).alias(OBJECT_NUMBER))
         notes = (*notes, "objects are numbered by the rows of the file")
-    return TableFile(path, label, found, keys, renamed, notes)
+    return TableFile(path, label, found, keys, renamed, notes, mapping)
 
 
 def _from_path(path: Path) -> tuple[str | None, str | None]:
