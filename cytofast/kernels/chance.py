@@ -241,10 +241,8 @@ def _draw_steps(first: Singles, second: Singles, key: np.uint64, at: np.uint64, 
 
 
 @compiled
-def _climb(
-    earlier: Singles, inverse: Singles, places: Singles, ranks: Singles, beyond: Singles, apart: Singles
-) -> None:
-    """Compare a new position with four earlier ones: is it behind them, do they step back, are they all apart."""
+def insert(earlier: Singles, inverse: Singles, places: Singles, ranks: Singles, beyond: Singles) -> None:
+    """Compare a new position with four earlier ones: is it behind them, do they step back."""
     for b in range(LANES):
         x = places[b]
         e0, e1, e2, e3 = earlier[0, b], earlier[1, b], earlier[2, b], earlier[3, b]
@@ -255,12 +253,20 @@ def _climb(
         beyond[b] += ((v0 if e0 > x else _0) + (v1 if e1 > x else _0)) + (
             (v2 if e2 > x else _0) + (v3 if e3 > x else _0)
         )
+
+
+@compiled
+def _keep_apart(earlier: Singles, places: Singles, apart: Singles) -> None:
+    for b in range(LANES):
+        x = places[b]
+        e0, e1, e2, e3 = earlier[0, b], earlier[1, b], earlier[2, b], earlier[3, b]
         # Below 2^24 each, so the product of four differences does not overflow; 0 where one is.
         apart[b] = min(apart[b], abs(((e0 - x) * (e1 - x)) * ((e2 - x) * (e3 - x))))
 
 
 @compiled
-def _take_step(places: Singles, inverse: Singles, ranks: Singles, beyond: Singles, gains: Singles) -> None:
+def take_step(places: Singles, inverse: Singles, ranks: Singles, beyond: Singles, gains: Singles) -> None:
+    """Add the precision at a new position, and what those behind it lose and gain."""
     for b in range(LANES):
         value = _1 / (places[b] + _1)
         inverse[b] = value
@@ -268,25 +274,16 @@ def _take_step(places: Singles, inverse: Singles, ranks: Singles, beyond: Single
 
 
 @compiled
-def _start_ladder(
-    drawn: Singles, pairs: Integers, places: Singles, inverse: Singles, gains: Singles, apart: Singles
-) -> None:
-    """The first half of a ladder, which nobody asks for: sorted by a network, its precisions added up."""
-    half = drawn.shape[0]
+def start_steps(places: Singles, pairs: Integers, inverse: Singles, gains: Singles) -> None:
+    """Sort the first positions with a network and add up their precisions."""
     for q in range(pairs.shape[0]):
-        exchange(drawn[pairs[q, 0]], drawn[pairs[q, 1]])
-    gains[:] = _0
-    apart[:] = _1
-    for k in range(half):
+        exchange(places[pairs[q, 0]], places[pairs[q, 1]])
+    for k in range(places.shape[0]):
         rank = np.float32(k + 1)
         for b in range(LANES):
-            value = _1 / (drawn[k, b] + _1)
-            places[k, b] = drawn[k, b]
+            value = _1 / (places[k, b] + _1)
             inverse[k, b] = value
             gains[b] += rank * value
-        if k > 0:
-            for b in range(LANES):
-                apart[b] = min(apart[b], drawn[k, b] - drawn[k - 1, b])
 
 
 @compiled
@@ -312,7 +309,14 @@ def _add_ladder(length: int, total: int, wanted: Integers, pairs: Integers, key:
         for k in range((top + 1) // 2):
             _draw_steps(drawn[2 * k], drawn[2 * k + 1], key, at + np.uint64(k * LANES), np.uint64(total))
         at += np.uint64(half * LANES)
-        _start_ladder(drawn[:half], pairs, places, inverse, gains, apart)
+        gains[:] = _0
+        apart[:] = _1
+        # Nobody asks for the first half.
+        start_steps(drawn[:half], pairs, inverse, gains)
+        for k in range(1, half):
+            for b in range(LANES):
+                apart[b] = min(apart[b], drawn[k, b] - drawn[k - 1, b])
+        places[:half] = drawn[:half]
         places[half:] = np.float32(-1.0)
         inverse[half:] = _0
         step = 0
@@ -321,9 +325,10 @@ def _add_ladder(length: int, total: int, wanted: Integers, pairs: Integers, key:
             ranks[:] = np.float32(1 - (4 - k % 4) % 4)
             beyond[:] = _0
             for i in range(0, k, 4):
-                _climb(places[i : i + 4], inverse[i : i + 4], drawn[k], ranks, beyond, apart)
+                insert(places[i : i + 4], inverse[i : i + 4], drawn[k], ranks, beyond)
+                _keep_apart(places[i : i + 4], drawn[k], apart)
             places[k] = drawn[k]
-            _take_step(drawn[k], inverse[k], ranks, beyond, gains)
+            take_step(drawn[k], inverse[k], ranks, beyond, gains)
             if wanted[step] == k + 1:
                 for b in range(LANES):
                     table[step, b] = gains[b] / np.float32(k + 1) if apart[b] > _0 else np.float32(-1.0)

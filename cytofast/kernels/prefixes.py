@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cytofast.kernels.chance import LANES, Integers, Places, Singles, exchange, network
+from cytofast.kernels.chance import LANES, Integers, Places, Singles, insert, network, start_steps, take_step
 from cytofast.kernels.jit import compiled
 from cytofast.kernels.labels import Ranks, score_general
 
@@ -18,7 +18,7 @@ Doubles = NDArray[np.float64]
 
 LONGEST = 64
 """Labels of more profiles are better scored size by size: the way to the largest grows with its cube."""
-_0, _1 = np.float32(0.0), np.float32(1.0)
+_0 = np.float32(0.0)
 _SHORTEST = 8
 """Networks of 8, 16 and 32."""
 
@@ -44,41 +44,6 @@ def _look_up(
                 tied = k
             places[k, b] = np.float32(value & (flag - 1))
         tied_from[b] = tied
-
-
-@compiled
-def _insert(earlier: Singles, inverse: Singles, places: Singles, ranks: Singles, beyond: Singles) -> None:
-    """Compare a new rank with four earlier ones: is it behind them, do they step back."""
-    for b in range(LANES):
-        x = places[b]
-        e0, e1, e2, e3 = earlier[0, b], earlier[1, b], earlier[2, b], earlier[3, b]
-        v0, v1, v2, v3 = inverse[0, b], inverse[1, b], inverse[2, b], inverse[3, b]
-        ranks[b] += ((_1 if e0 < x else _0) + (_1 if e1 < x else _0)) + (
-            (_1 if e2 < x else _0) + (_1 if e3 < x else _0)
-        )
-        beyond[b] += ((v0 if e0 > x else _0) + (v1 if e1 > x else _0)) + (
-            (v2 if e2 > x else _0) + (v3 if e3 > x else _0)
-        )
-
-
-@compiled
-def _add_step(places: Singles, inverse: Singles, ranks: Singles, beyond: Singles, gains: Singles) -> None:
-    for b in range(LANES):
-        value = _1 / (places[b] + _1)
-        inverse[b] = value
-        gains[b] += beyond[b] + ranks[b] * value
-
-
-@compiled
-def _start(places: Singles, pairs: Integers, inverse: Singles, gains: Singles) -> None:
-    for q in range(pairs.shape[0]):
-        exchange(places[pairs[q, 0]], places[pairs[q, 1]])
-    for k in range(places.shape[0]):
-        rank = np.float32(k + 1)
-        for b in range(LANES):
-            value = _1 / (places[k, b] + _1)
-            inverse[k, b] = value
-            gains[b] += rank * value
 
 
 @compiled
@@ -137,7 +102,7 @@ def score_prefixes(
             gains[:] = _0
             earlier[:] = np.float32(-1.0)
             inverse[:] = _0
-            _start(places[:start], pairs, inverse, gains)
+            start_steps(places[:start], pairs, inverse, gains)
             earlier[:start] = places[:start]
             size = asked
             for known in range(max(start, 1), top):
@@ -146,9 +111,9 @@ def score_prefixes(
                     ranks[:] = np.float32(1 - (4 - k % 4) % 4)
                     beyond[:] = _0
                     for i in range(0, k, 4):
-                        _insert(earlier[i : i + 4], inverse[i : i + 4], places[k], ranks, beyond)
+                        insert(earlier[i : i + 4], inverse[i : i + 4], places[k], ranks, beyond)
                     earlier[k] = places[k]
-                    _add_step(places[k], inverse[k], ranks, beyond, gains)
+                    take_step(places[k], inverse[k], ranks, beyond, gains)
                 if size < sizes.shape[0] and sizes[size] == known + 1:
                     for b in range(LANES):
                         if tied_from[b] >= known:
