@@ -178,9 +178,9 @@ def _warn_of_rounding(head: pl.DataFrame, by: list[str], precision: int) -> None
     if many.height:
         shown = listed(["/".join(map(str, row)) for row in many.select(by).rows()])
         warnings.warn(
-            f"Consensus: weights rounded to {precision} digits may sum to other than 1 by up to {step * max(head[REPLICATES]):.0%}, and so may "
-            f"the profiles be too large or small, of {many.height:,} perturbations with many replicates: {shown}. "
-            "Hint: precision=None does not round.",
+            f"Consensus: weights rounded to {precision} digits may sum to other than 1 by up to "
+            f"{step * max(head[REPLICATES]):.0%}, which makes profiles so much too large or small, of {many.height:,} "
+            f"perturbations with many replicates: {shown}. Hint: precision=None does not round.",
             ProfileWarning,
             stacklevel=4,
         )
