@@ -27,6 +27,17 @@ from cytofast.errors import RecipeError
 
 USUAL_RULES = ("drop_low_frequency", "drop_correlated", "drop_missing", "drop_listed")
 """The rules, in the order, of the published CPJUMP1 profiles."""
+CORRECTIONS = (
+    "sphere",
+    "tvn",
+    "principal_components",
+    "centre_wells",
+    "median_polish",
+    "regress_cell_count",
+    "harmonize",
+    "inverse_normal",
+    "clip_outliers",
+)
 
 
 class ConsensusMethod(StrEnum):
@@ -74,7 +85,24 @@ def _pairs(texts: list[str]) -> dict[str, Any]:
 def _rule(text: str) -> dict[str, Any]:
     """``drop_correlated:threshold=0.8,absolute=true`` as a recipe's table."""
     name, _, options = text.partition(":")
-    return {"step": name, **_pairs([part for part in options.split(",") if part])}
+    return {"step": name, **_pairs(_parts(options))}
+
+
+def _parts(text: str) -> list[str]:
+    """Split at commas, but not inside quotes, brackets and parentheses: lists and SQL predicates have some of their own."""
+    parts, depth, quote = [""], 0, ""
+    for letter in text:
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        else:
+            depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part for part in parts if part.strip()]
 
 
 def select(
@@ -109,9 +137,7 @@ def correct(
     output: Out,
     method: Annotated[
         str,
-        typer.Option(
-            help="sphere, tvn, centre_wells, median_polish, regress_cell_count, harmonize, inverse_normal, clip_outliers."
-        ),
+        typer.Option(help=f"{', '.join(CORRECTIONS)}."),
     ] = "sphere",
     option: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A field of the step; repeat it.")
@@ -134,6 +160,8 @@ def correct(
     from cytofast.steps.step import step_class
 
     load_steps()
+    if method not in CORRECTIONS:
+        raise RecipeError.unknown("correction", method, CORRECTIONS)
     given = {"reference": reference, "by": columns_of(by) if by else None}
     parameters = {**{key: value for key, value in given.items() if value is not None}, **_pairs(option or [])}
     apply_step(step_class(method).from_parameters(parameters, "correct"), source, output, fit, memory, threads)
