@@ -76,6 +76,10 @@ class SisterMatching(LabelTask):
             raise DataError(
                 f"{self.name}: no two of {table.height:,} perturbations share a label of {'/'.join(as_columns(self.label))}."
             )
+        if counts.height == 1:
+            raise DataError(
+                f"{self.name}: all {known.height:,} perturbations bear one label, so nothing can be told from it."
+            )
         if self.drop_singles:
             sisters = known.filter(pl.col(LABELS).list.eval(pl.element().is_in(shared.implode())).list.any())
             notes += _left_out(known.height - sisters.height, "perturbations whose label nobody else bears")
