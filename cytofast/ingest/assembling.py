@@ -5,7 +5,7 @@ Readers of every format of CellProfiler give :class:`Part` objects; what becomes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,9 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Part:
-    """What was read of one compartment in one image."""
+    """What was read of one compartment in one image, but for its features."""
 
     path: Path
-    frame: pl.DataFrame
-    """Features under the names that they have in the table of cells; columns beside them are left out."""
     objects: Objects
     whole: str
     """What the compartment is called for a reader: ``.../Cells.csv``, or a table of a database."""
@@ -41,15 +39,8 @@ class Part:
     notes: tuple[str, ...] = field(default=())
 
 
-def assemble_site(
-    plan: Plan, site: Site, parts: Mapping[str, Part], schema: pl.Schema
-) -> tuple[pl.DataFrame | None, list[Row]]:
-    """Join the compartments of an image.
-
-    Gives its cells, or ``None`` where there are none, and the rows of the audit.
-    """
-    objects = {name: part.objects for name, part in parts.items()}
-    frames = {name: part.frame for name, part in parts.items()}
+def join_site(plan: Plan, site: Site, parts: Mapping[str, Part]) -> tuple[dict[str, Rows], list[Row]]:
+    """Join the compartments of an image: which rows of each make up its cells, and the rows of the audit."""
     _require_complete(site, parts)
     cells, aside = _joined(plan, parts) if parts else ({}, {})
     rows: list[Row] = []
@@ -57,19 +48,51 @@ def assemble_site(
         joined = int(np.count_nonzero(cells[name] >= 0))
         read = len(part.objects.numbers)
         later = [f"{aside[name]:,} rows of an object or parent that came before, set aside"] if name in aside else []
-        notes = [*_counted(name, read, site), *part.notes, *later, *_contradicting(plan, name, frames, objects, cells)]
+        notes = [*_counted(name, read, site), *part.notes, *later, *_contradicting(plan, name, parts, cells)]
         rows.append(
             _row(plan, site, part.path, name)
             | {"rows_read": read, "rows_joined": joined, "orphans": read - joined, "columns_missing": part.missing}
             | {"bytes": part.size, "digest": part.digest, "note": "; ".join(notes) or None}
         )
-    n_cells = len(next(iter(cells.values()), ()))
-    rows.insert(0, _image_row(plan, site, n_cells))
-    if not n_cells:
-        return None, rows
-    numbers = objects[plan.links.primary].numbers[cells[plan.links.primary]]
-    keys = _key_columns(plan, site, numbers, schema)
-    return _assemble(plan, keys, frames, cells, schema), rows
+    rows.insert(0, _image_row(plan, site, len(next(iter(cells.values()), ()))))
+    return cells, rows
+
+
+def assemble(
+    plan: Plan,
+    sites: Sequence[tuple[Site, Rows]],
+    frames: Mapping[str, pl.DataFrame],
+    cells: Mapping[str, Rows],
+    schema: pl.Schema,
+) -> pl.DataFrame:
+    """Make the cells of some images.
+
+    Parameters
+    ----------
+    sites
+        Each image and the object numbers of its cells.
+    frames
+        The features of each compartment, under the names that they have in the table of cells.
+    cells
+        ``int64[n_cells]`` rows of each frame, all images after one another; -1 is "none".
+    """
+    columns = _key_columns(plan, sites, schema)
+    wanted = set(plan.features)
+    for name in plan.export.compartments:
+        frame = frames[name]
+        columns += _taken(
+            frame.select([column for column in frame.columns if column in wanted]), cells[name]
+        ).get_columns()
+    whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
+    if whole.columns == schema.names():
+        return whole
+    present = set(whole.columns)
+    lacking = [
+        pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, whole.height)
+        for name in plan.features
+        if name not in present
+    ]
+    return whole.hstack(lacking).select(schema.names())
 
 
 def _counted(name: str, height: int, site: Site) -> list[str]:
@@ -112,16 +135,13 @@ def _joined(plan: Plan, parts: Mapping[str, Part]) -> tuple[dict[str, Rows], dic
         ) from error
 
 
-def _contradicting(
-    plan: Plan, name: str, frames: Mapping[str, pl.DataFrame], objects: Mapping[str, Objects], cells: Mapping[str, Rows]
-) -> Iterator[str]:
+def _contradicting(plan: Plan, name: str, parts: Mapping[str, Part], cells: Mapping[str, Rows]) -> Iterator[str]:
     """Say how many cells have a parent column that names another object than the cell was joined from."""
     for link in plan.links.told_again:
-        column = f"{name}_Parent_{link.parent}"
-        if link.child != name or column not in frames[name].columns:
+        if link.child != name or link.parent not in parts[name].objects.parents:
             continue
-        said = frames[name][column].fill_null(0).to_numpy()[cells[name]]
-        wrong = int(np.count_nonzero(said != objects[link.parent].numbers[cells[link.parent]]))
+        said = parts[name].objects.parents[link.parent][cells[name]]
+        wrong = int(np.count_nonzero(said != parts[link.parent].objects.numbers[cells[link.parent]]))
         if wrong:
             others = [used.child for used in plan.links.up if used.parent == link.parent]
             yield f"{wrong:,} cells: Parent_{link.parent} contradicts that of {others[0]}, which was used"
@@ -164,40 +184,26 @@ def _image_row(plan: Plan, site: Site, n_cells: int) -> Row:
     }
 
 
-def _key_columns(plan: Plan, site: Site, numbers: Rows, schema: pl.Schema) -> list[pl.Series]:
-    place: Any = site.site if site.site is None or schema[SITE] == pl.String else int(site.site)
-    keys = {
-        BATCH: plan.export.batch,
-        PLATE: plan.export.plate,
-        WELL: site.well,
-        SITE: place,
-        TABLE_NUMBER: site.table,
-        IMAGE_NUMBER: site.image.number,
-    }
-    constant = [pl.Series(name, [value], dtype=schema[name]) for name, value in keys.items()]
-    return [*(column.new_from_index(0, len(numbers)) for column in constant), pl.Series(OBJECT_NUMBER, numbers)]
-
-
-def _assemble(
-    plan: Plan,
-    keys: list[pl.Series],
-    frames: Mapping[str, pl.DataFrame],
-    cells: Mapping[str, Rows],
-    schema: pl.Schema,
-) -> pl.DataFrame:
-    columns = list(keys)
-    for name in plan.export.compartments:
-        columns += _taken(frames[name], cells[name]).get_columns()
-    whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
-    if whole.columns == schema.names():
-        return whole
-    present = set(whole.columns)
-    lacking = [
-        pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, whole.height)
-        for name in plan.features
-        if name not in present
+def _key_columns(plan: Plan, sites: Sequence[tuple[Site, Rows]], schema: pl.Schema) -> list[pl.Series]:
+    counts = [len(numbers) for _, numbers in sites]
+    height = sum(counts)
+    of_plate = [
+        pl.Series(name, [value], dtype=pl.String)
+        for name, value in ((BATCH, plan.export.batch), (PLATE, plan.export.plate))
     ]
-    return whole.hstack(lacking).select(schema.names())
+    text = schema[SITE] == pl.String
+    of_image: dict[str, list[Any]] = {
+        WELL: [site.well for site, _ in sites],
+        SITE: [site.site if site.site is None or text else int(site.site) for site, _ in sites],
+        TABLE_NUMBER: [site.table for site, _ in sites],
+        IMAGE_NUMBER: [site.image.number for site, _ in sites],
+    }
+    at = np.repeat(np.arange(len(sites)), counts)
+    return [
+        *(column.new_from_index(0, height) for column in of_plate),
+        *(pl.Series(name, values, dtype=schema[name]).gather(at) for name, values in of_image.items()),
+        pl.Series(OBJECT_NUMBER, np.concatenate([numbers for _, numbers in sites])),
+    ]
 
 
 def _taken(frame: pl.DataFrame, rows: Rows) -> pl.DataFrame:

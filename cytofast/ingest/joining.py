@@ -47,6 +47,10 @@ class Links:
         joined = [self.anchor, *(link.parent for link in self.up)]
         return next((name for name in ("Cells", "Nuclei") if name in joined), self.anchor)
 
+    def parents_of(self, child: str) -> list[str]:
+        """Every parent that a compartment names, whether it is needed or told again."""
+        return [link.parent for link in (*self.up, *self.attached, *self.told_again) if link.child == child]
+
     @property
     def columns(self) -> dict[str, list[str]]:
         """The parent columns that each compartment must have."""

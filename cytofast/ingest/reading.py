@@ -14,7 +14,7 @@ import polars as pl
 from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.ahead import in_order
-from cytofast.ingest.assembling import Part, Row, assemble_site
+from cytofast.ingest.assembling import Part, Row, assemble, join_site
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import CsvPlan
 from cytofast.ingest.csv_text import Header, Layout, Lines, digest, parse_lines, read_bytes, whole_numbers
@@ -45,7 +45,7 @@ def read_sites(plan: CsvPlan, audit: Audit) -> Iterator[pl.DataFrame]:
     }
     wanted = set(plan.features)
     layouts = {
-        key: _layout(name, header, wanted, plan.links.columns.get(name, [])) for key, (name, header) in headers.items()
+        key: _layout(name, header, wanted, plan.links.parents_of(name)) for key, (name, header) in headers.items()
     }
     with ThreadPoolExecutor(threads) as pool:
         indexes = dict(zip(indexed, pool.map(index_lines, indexed), strict=True))
@@ -92,6 +92,7 @@ def _read_site(
     plan: CsvPlan, site: Site, indexes: Mapping[Path, LineIndex], layouts: Layouts, schema: pl.Schema
 ) -> tuple[pl.DataFrame | None, list[Row]]:
     parts: dict[str, Part] = {}
+    frames: dict[str, pl.DataFrame] = {}
     for name, path in site.folder.objects:
         header = plan.headers[path]
         index = indexes.get(path)
@@ -102,11 +103,10 @@ def _read_site(
         else:
             lines = index.read((site.image.table, site.image.number))
             size, content, in_file = index.size, index.digest, index.rows
-        frame = parse_lines(lines, layouts[name, id(header)])
+        frame = frames[name] = parse_lines(lines, layouts[name, id(header)])
         objects = _keys(frame, name, lines, site, plan)
         parts[name] = Part(
             path,
-            frame,
             objects,
             str(path),
             partial(_pair, lines),
@@ -116,7 +116,12 @@ def _read_site(
             empty=(frame.height if in_file is None else in_file) == 0,
             notes=(f"{len(header.text_columns)} text columns left out",) if header.text_columns else (),
         )
-    return assemble_site(plan, site, parts, schema)
+    cells, rows = join_site(plan, site, parts)
+    primary = plan.links.primary
+    if not len(cells.get(primary, ())):
+        return None, rows
+    numbers = parts[primary].objects.numbers[cells[primary]]
+    return assemble(plan, [(site, numbers)], frames, cells, schema), rows
 
 
 def _pair(lines: Lines, first: int, second: int) -> str:
@@ -127,7 +132,8 @@ def _layout(name: str, header: Header, wanted: set[str], parents: Sequence[str])
     """Say what columns are called in the table of cells, and how they are read; what is in neither is left out."""
     # All as float64: Polars reads one float32 in a thousand with a wrong last bit, float64 exactly. Keys may be written
     # as 3.0, and float64 holds every whole number that CellProfiler counts to.
-    read = [column for column in header.features if f"{name}_{column}" in wanted or column in parents]
+    keys = {f"Parent_{parent}" for parent in parents}
+    read = [column for column in header.features if f"{name}_{column}" in wanted or column in keys]
     types: dict[str, Any] = dict.fromkeys([*read, "ImageNumber", "ObjectNumber"], pl.Float64)
     if TABLE in header.position:
         types[TABLE] = pl.Int64
@@ -144,8 +150,9 @@ def _keys(frame: pl.DataFrame, name: str, lines: Lines, site: Site, plan: CsvPla
         row = int(np.argmax(stray))
         raise _stray_image(lines.path, lines.line(row), int(images[row]))
     parents = {}
-    for column in plan.links.columns.get(name, []):
-        # No parent is written as 0, or left empty.
-        numbers = frame[f"{name}_{column}"].fill_null(0)
-        parents[column.removeprefix("Parent_")] = whole_numbers(numbers, lines, column)
+    for parent in plan.links.parents_of(name):
+        column = f"Parent_{parent}"
+        if f"{name}_{column}" in frame.columns:
+            # No parent is written as 0, or left empty.
+            parents[parent] = whole_numbers(frame[f"{name}_{column}"].fill_null(0), lines, column)
     return Objects(whole_numbers(frame.drop_in_place("ObjectNumber"), lines, "ObjectNumber"), parents)

@@ -15,17 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.ahead import in_order
-from cytofast.ingest.assembling import Part, Row, assemble_site
+from cytofast.ingest.assembling import Part, Row, assemble, join_site
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.csv_text import NAN_TEXT, digest_of_file
 from cytofast.ingest.discovery import ExportFolder
 from cytofast.ingest.images import table_number
-from cytofast.ingest.joining import Objects
+from cytofast.ingest.joining import Objects, Rows
 from cytofast.ingest.plan import Site
 from cytofast.ingest.sqlite_file import ROWID, Database
 from cytofast.ingest.sqlite_plan import DatabasePlan
@@ -84,11 +83,10 @@ def read_databases(plan: DatabasePlan, audit: Audit) -> Iterator[pl.DataFrame]:
         index = _index(plan, connections)
         schema = plan.schema
         jobs = (partial(_read_sites, plan, connections, sites, index, schema) for sites in _batches(plan, index, most))
-        for cells in in_order(jobs, pool, threads):
-            for frame, rows in cells:
-                audit.add(rows)
-                if frame is not None:
-                    yield frame
+        for frame, rows in in_order(jobs, pool, threads):
+            audit.add(rows)
+            if frame is not None:
+                yield frame
         found = {folder.name: future.result() for folder, future in digests.items()}
     for folder, before in states.items():
         if _state(plan.shapes[folder].path) != before:
@@ -208,68 +206,103 @@ def _batches(plan: DatabasePlan, index: Index, most: int) -> Iterator[list[Site]
 
 def _read_sites(
     plan: DatabasePlan, connections: _Connections, sites: Sequence[Site], index: Index, schema: pl.Schema
-) -> list[tuple[pl.DataFrame | None, list[Row]]]:
+) -> tuple[pl.DataFrame | None, list[Row]]:
     folder = sites[0].folder
     shape = plan.shapes[folder]
-    database = connections.to(shape.path)
-    read: dict[str, list[Part]] = {}
-    for name, table in shape.objects.items():
-        read[name] = list(_parts(plan, database, shape, table, sites, index[folder, table.table]))
-    return [
-        assemble_site(plan, site, {name: parts[number] for name, parts in read.items()}, schema)
-        for number, site in enumerate(sites)
-    ]
+    read = {
+        name: _Compartment.read(plan, connections.to(shape.path), shape, table, sites, index[folder, table.table])
+        for name, table in shape.objects.items()
+    }
+    primary = plan.links.primary
+    rows: list[Row] = []
+    found: list[tuple[Site, Rows]] = []
+    cells: dict[str, list[Rows]] = {name: [] for name in read}
+    for number, site in enumerate(sites):
+        parts = {name: compartment.part(number, plan.missing[folder.name, name]) for name, compartment in read.items()}
+        joined, of_site = join_site(plan, site, parts)
+        rows += of_site
+        if len(joined[primary]):
+            found.append((site, parts[primary].objects.numbers[joined[primary]]))
+            for name, compartment in read.items():
+                cells[name].append(_at(compartment.places[number], joined[name]))
+    if not found:
+        return None, rows
+    frames = {name: compartment.features for name, compartment in read.items()}
+    return assemble(plan, found, frames, {name: np.concatenate(at) for name, at in cells.items()}, schema), rows
 
 
-def _parts(
-    plan: DatabasePlan, database: Database, shape: Shape, table: ObjectTable, sites: Sequence[Site], index: TableIndex
-) -> Iterator[Part]:
-    """Read one compartment of some sites, and take it apart by site."""
-    folder = sites[0].folder
-    runs = [index.runs.get((site.image.table, site.image.number), ()) for site in sites]
-    rows = _rows(plan, database, table, [run for of_site in runs for run in of_site])
-    rowids = rows[ROWID].to_numpy()
-    numbers = rows["key number"]
-    parents = {parent: rows[f"key {parent}"].fill_null(0).to_numpy() for parent in table.parents}
-    features = rows.drop([name for name in rows.columns if name == ROWID or name.startswith("key ")])
-    where = f"{shape.path}, table {table.table}"
-    notes = (f"{table.text_columns} text columns left out",) if table.text_columns else ()
-    for of_site in runs:
-        places = [
-            np.arange(np.searchsorted(rowids, run.low), np.searchsorted(rowids, run.high, side="right"))
-            for run in of_site
-        ]
-        chosen = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
-        if table.present is not None:
-            chosen = chosen[rows["key present"].to_numpy()[chosen]]
-        own = numbers[chosen]
-        if own.null_count():
-            row = rowids[chosen[int(own.is_null().arg_max() or 0)]]
+def _at(places: Rows, rows: Rows) -> Rows:
+    """Rows of an image as rows of the frame that it lies in; -1 stays -1."""
+    return np.where(rows >= 0, places[np.maximum(rows, 0)], -1) if len(places) else rows
+
+
+@dataclass(frozen=True)
+class _Compartment:
+    """One compartment of some images: its features, its keys, and which rows are whose."""
+
+    shape: Shape
+    table: ObjectTable
+    empty: bool
+    rowids: Rows
+    numbers: Rows
+    parents: Mapping[str, Rows]
+    features: pl.DataFrame
+    places: Sequence[Rows]
+    """For each image, its rows."""
+
+    @classmethod
+    def read(
+        cls,
+        plan: DatabasePlan,
+        database: Database,
+        shape: Shape,
+        table: ObjectTable,
+        sites: Sequence[Site],
+        index: TableIndex,
+    ) -> _Compartment:
+        runs = [index.runs.get((site.image.table, site.image.number), ()) for site in sites]
+        rows = _rows(plan, database, table, [run for of_site in runs for run in of_site])
+        rowids = rows[ROWID].to_numpy()
+        numbers = rows["key number"]
+        there = rows["key present"].to_numpy() if table.present is not None else np.ones(len(rowids), dtype=bool)
+        wrong = numbers.is_null().to_numpy() & there
+        if wrong.any():
             raise DataError(
-                f"{where}, row {row:,}, column {table.number!r}: is missing or no whole number, but every object needs one."
+                f"{shape.path}, table {table.table}, row {rowids[int(np.argmax(wrong))]:,}, column {table.number!r}: is "
+                "missing or no whole number, but every object needs one."
             )
-        yield Part(
-            shape.path,
-            _at(features, chosen),
-            Objects(own.to_numpy(), {parent: named[chosen] for parent, named in parents.items()}),
+        places = []
+        for of_site in runs:
+            within = [
+                np.arange(np.searchsorted(rowids, run.low), np.searchsorted(rowids, run.high, side="right"))
+                for run in of_site
+            ]
+            mine = np.concatenate(within) if within else np.empty(0, dtype=np.int64)
+            places.append(mine[there[mine]])
+        parents = {parent: rows[f"key {parent}"].fill_null(0).to_numpy() for parent in table.parents}
+        features = rows.drop([name for name in rows.columns if name == ROWID or name.startswith("key ")])
+        return cls(shape, table, index.rows == 0, rowids, numbers.fill_null(0).to_numpy(), parents, features, places)
+
+    def part(self, number: int, missing: int) -> Part:
+        """One image of them."""
+        mine = self.places[number]
+        where = f"{self.shape.path}, table {self.table.table}"
+        columns = self.table.text_columns
+        return Part(
+            self.shape.path,
+            Objects(self.numbers[mine], {parent: named[mine] for parent, named in self.parents.items()}),
             where,
-            partial(_pair, where, rowids[chosen]),
-            shape.size,
+            partial(_pair, where, self.rowids[mine]),
+            self.shape.size,
             "",
-            missing=plan.missing[folder.name, table.compartment],
-            empty=index.rows == 0,
-            notes=notes,
+            missing=missing,
+            empty=self.empty,
+            notes=(f"{columns} text columns left out",) if columns else (),
         )
 
 
-def _pair(where: str, rowids: NDArray[np.int64], first: int, second: int) -> str:
+def _pair(where: str, rowids: Rows, first: int, second: int) -> str:
     return f"{where}, rows {rowids[first]:,} and {rowids[second]:,}"
-
-
-def _at(frame: pl.DataFrame, rows: NDArray[np.int64]) -> pl.DataFrame:
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
-        return frame.slice(int(rows[0]), len(rows))
-    return frame[rows]
 
 
 def _rows(plan: DatabasePlan, database: Database, table: ObjectTable, runs: Sequence[Run]) -> pl.DataFrame:

@@ -17,6 +17,7 @@ import polars as pl
 
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.choice import Choice
+from cytofast.ingest.deepprofiler import with_cells
 from cytofast.ingest.discovery import UNBATCHED
 from cytofast.ingest.endings import kind_of
 from cytofast.ingest.images import table_number
@@ -139,6 +140,8 @@ def discover_tables(
     if not root.is_dir():
         _require_table(root)
     plates: dict[tuple[str, str, str], list[TableFile]] = {}
+    if root.is_dir():
+        paths = with_cells(paths, root)
     for path in paths:
         label = path.relative_to(root).as_posix() if root.is_dir() else path.name
         file = _table_file(path, label, batch, plate, level, choice.mapping)
