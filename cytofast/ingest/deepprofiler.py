@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cytofast.errors import DataError, RecipeError, SchemaError, listed
+from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.ingest.lazily import lazy_parts
 from cytofast.ingest.npz import SiteFile, look_at
 from cytofast.metadata_tables import name_plates_and_wells, read_metadata_table
@@ -109,6 +110,20 @@ def site_files(source: Path) -> list[Path]:
     if not found:
         raise DataError(f"{source}: no .npz file in this folder or below.")
     return found
+
+
+def with_cells(paths: Sequence[Path], root: Path) -> list[Path]:
+    """All but the ``.npz`` files of sites without a cell, which are usual: they are counted and told."""
+    empty = {path for path in paths if path.suffix.lower() == ".npz" and not look_at(path).rows}
+    if empty and len(empty) == len(paths):
+        raise DataError(f"{root}: no cells in any of its {len(paths):,} files.")
+    if empty:
+        warnings.warn(
+            f"{root}: {len(empty):,} of {len(paths):,} sites have no cell ({listed(sorted(p.name for p in empty), 3)}).",
+            ProfileWarning,
+            stacklevel=6,
+        )
+    return [path for path in paths if path not in empty]
 
 
 def sites_below(source: Path, index: Path | None = None) -> list[Site]:

@@ -234,11 +234,12 @@ def _numbers(table: pl.LazyFrame, features: list[str], path: Path, where: str) -
     for name in features:
         if not schema[name].is_numeric():
             column = table.select(name).collect()[name]
-            if column.null_count() < len(column):
-                row = int(column.is_not_null().arg_max() or 0)
+            wrong = column.is_not_null() & column.cast(pl.Float64, strict=False).is_null()
+            if wrong.any():
+                row = int(wrong.arg_max() or 0)
                 raise DataError(
-                    f"{path}, line {row + 2:,}, column {name!r}: {column[row]!r} is text, but {where} makes this column a "
-                    "feature. Hint: is a number written in another way? Else leave the column out (drop = [...])."
+                    f"{path}, line {row + 2:,}, column {name!r}: {column[row]!r} is not a number, but {where} makes this "
+                    "column a feature. Hint: is the number written in another way? Else leave the column out (drop = [...])."
                 )
     floats = {name: pl.Float64 for name in features if not schema[name].is_float()}
     values = table.select(features)

@@ -98,8 +98,13 @@ def read_rosetta(
             f"{path}: no column {treatment!r}, which names the treatments of {name}. Hint: is it of this data set?"
         )
     counted = [column for column in table.columns if column == "" or column.startswith("Unnamed: ")]
-    metadata = prefixed(table.drop([*features, *counted]))
-    metadata = metadata.rename(dict(_usual(metadata.columns).items()))
+    metadata = table.drop([*features, *counted])
+    # Some of these tables have a column with the prefix and another without; both are kept.
+    twice = [column for column in metadata.columns if f"Metadata_{column}" in metadata.columns]
+    metadata = prefixed(metadata.rename({column: f"{column}_unprefixed" for column in twice}))
+    metadata = metadata.rename(_usual(metadata.columns))
+    names = [column for column in (PLATE, WELL) if column in metadata.columns]
+    metadata = metadata.with_columns([metadata[column].cast(pl.String) for column in names])
     named = table[treatment].cast(pl.String).alias(PERTURBATION)
     missing = named.null_count()
     if missing:
