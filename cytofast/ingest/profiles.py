@@ -141,7 +141,8 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
     wide += _text_by_its_quotes(table, header, lines.data, separator)
     if wide:
         table = _parse(data, separator, [*names, *wide], path)
-    return _with_numbers(table, lines)
+    # Polars leaves doubled quotes in the names of columns.
+    return _with_numbers(table.rename(dict(zip(table.columns, header.names, strict=True))), lines)
 
 
 def _text_by_its_quotes(table: pl.DataFrame, header: Header, data: bytes, separator: str) -> list[str]:
