@@ -58,7 +58,7 @@ def test_the_published_leak_scores_higher_on_noise_and_says_so(model):
     noise = pair(n=40, p=10, shared=0, alone=10)
     question = CrossModalPrediction(model=model, inner_folds=3)
     if model == "mlp":
-        question = replace(question, folds=3, inner_folds=2, penalties=[0.1])
+        question = replace(question, folds=2, inner_folds=2, penalties=[0.1])
     honest = question.predict(noise)
     leaked = replace(question, compat="rosetta").predict(noise)
     plain = replace(question, compat="rosetta-unleaked").predict(noise)
