@@ -6,7 +6,10 @@ import polars as pl
 
 from cytofast.errors import SchemaError, listed
 from cytofast.schema import is_metadata
+from cytofast.steps.selection import REPORT
 from cytofast.store.profile_store import ProfileStore
+
+_OF_A_RULE = {"order", *REPORT.names()}
 
 
 def explain_feature(store: ProfileStore, feature: str) -> pl.DataFrame:
@@ -61,6 +64,7 @@ def _judgement(row: dict[str, object]) -> str:
     elif row.get("measure") and not row["kept"]:
         measured = f": {row['measure']}"
     partner = f", with {row['partner']} (r = {row['r']:.4f})" if row.get("partner") is not None else ""
-    groups = [name for name in row if is_metadata(name)]
-    where = f" in {listed([row[name] for name in groups])}" if groups else ""
+    # A rule without groups has nothing in the columns of those of other rules.
+    groups = [value for name, value in row.items() if name not in _OF_A_RULE and value is not None]
+    where = f" in {listed(groups)}" if groups else ""
     return f"{row['step']}: {'kept' if row['kept'] else 'dropped'}{where}{measured}{partner}"

@@ -283,7 +283,16 @@ def _rank_correlations(profiles: pl.DataFrame | pl.LazyFrame, features: list[str
     with _room_for((len(features), n_rows)) as ranks:
         start = 0
         gappy: list[int] = []
-        for frame, block in column_blocks(profiles, [], features):
+        seen = list(dict.fromkeys([features[0], features[-1]]))
+        first_seen: pl.DataFrame | None = None
+        for frame, block in column_blocks(profiles, seen, features):
+            # Ranks of different readings are compared row by row.
+            first_seen = frame.select(seen) if first_seen is None else first_seen
+            if not frame.select(seen).equals(first_seen):
+                raise DataError(
+                    "DropCorrelated: the rows of this lazy table come in another order each time it is read. "
+                    "Hint: collect it first, or sort it."
+                )
             columns = to_matrix(frame, block).T
             finite = np.isfinite(columns)
             gappy.extend(start + np.flatnonzero(~finite.all(axis=1)))

@@ -43,6 +43,19 @@ def test_cpjump1_runs_and_every_dropped_feature_has_its_reason(example_store):
         assert fates[-1] == "not there"
 
 
+def test_rules_with_and_without_groups_are_told_apart(example_store):
+    rules = [cytofast.DropMissing(), cytofast.DropLowVariance(by="Metadata_Plate")]
+    recipe = Recipe({"selected": [cytofast.FeatureSelect(rules)]}, source="wells")
+    cytofast.run("cpjump1", example_store)
+    cytofast.run(recipe, example_store)
+    fates = (
+        explain_feature(example_store, "Cells_AreaShape_Area").filter(pl.col("level") == "selected")["fate"].to_list()
+    )
+    assert fates[0].startswith("drop_missing: kept: share missing 0")
+    assert fates[1].startswith("drop_low_variance: kept in 'EX00100001': variance")
+    assert len(fates) == 5
+
+
 def test_a_level_made_anew_shows_only_its_own_fits(example_store):
     cytofast.run("cpjump1", example_store)
     assert list(example_store.fits("profiles")) == ["feature_select"]

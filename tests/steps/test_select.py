@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cytofast import resources
+from cytofast import blocks, resources
 from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError
 from cytofast.steps.correct import TVN, PrincipalComponents, Sphere
 from cytofast.steps.select import (
@@ -387,3 +387,21 @@ def test_a_fit_of_something_else_is_refused():
         DropMissing().apply(frame, pl.DataFrame({"feature": ["Cells_A_a"]}))
     with pytest.raises(SchemaError, match="the fit: no column 'order'"):
         FeatureSelect([DropMissing()]).apply(frame, DropMissing().fit(frame))
+
+
+def test_ranks_of_a_lazy_table_without_an_order_are_refused(monkeypatch):
+    frame = wells(n=30)
+    features = [f"Cells_A_f{i}" for i in (0, 1, 7, 8)]
+    readings = []
+
+    def turned(batch: pl.DataFrame) -> pl.DataFrame:
+        readings.append(1)
+        return batch.reverse() if len(readings) % 2 else batch
+
+    query = frame.lazy().map_batches(turned, projection_pushdown=False)
+    step = DropCorrelated(method="spearman", features=features)
+    assert step.fit(query).drop("r", "value").equals(step.fit(frame).drop("r", "value")), "one reading needs no order"
+    monkeypatch.setattr(blocks, "block_width", lambda *_: 2)
+    with pytest.raises(DataError, match="another order each time"):
+        step.fit(query)
+    assert step.fit(frame.lazy()).equals(step.fit(frame))
