@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import duckdb
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from cytofast import resources
 from cytofast.errors import CytofastError, RecipeError, StoreError, listed
@@ -77,8 +79,13 @@ class Prepared:
     def relation(self) -> duckdb.DuckDBPyRelation:
         """Begin to run it."""
         if self.split is not None:
-            return plate_by_plate.run(self.catalog, self.split, self.values)
-        return self.connection.sql(self.text, params=self.values) if self.values else self.connection.sql(self.text)
+            relation = plate_by_plate.run(self.catalog, self.split, self.values)
+            if relation is not None:
+                return relation
+        relation = self.connection.sql(self.text, params=self.values) if self.values else self.connection.sql(self.text)
+        if relation is None:
+            raise RecipeError("there is no query in this text, and so no answer")
+        return relation
 
 
 def connect(*, unrestricted: bool = False) -> Connection:
@@ -99,6 +106,10 @@ def prepare(
     snapshot: Snapshot, text: str, parameters: Mapping[str, Any] | Sequence[Any] | None, how: Limits
 ) -> Prepared:
     """Check a query and make the views it names."""
+    if not isinstance(text, str):
+        raise RecipeError(f"a query is a text, not {type(text).__name__}")
+    if how.seconds is not None and not (isinstance(how.seconds, int | float) and how.seconds > 0):
+        raise RecipeError(f"seconds= is a number above 0, not {how.seconds!r}")
     given = _by_name(parameters)
     connection = connect(unrestricted=how.unrestricted)
     wanted = set(given) if how.unrestricted else query_safety.checked(connection, text)
@@ -119,10 +130,13 @@ def _by_name(parameters: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, 
     if parameters is None:
         return {}
     if isinstance(parameters, Mapping):
-        return {str(name): value for name, value in parameters.items()}
-    if isinstance(parameters, str):
-        raise RecipeError("parameters= is a mapping of names to values, or a list of values, not a text")
-    return {str(number): value for number, value in enumerate(parameters, 1)}
+        named = {str(name): value for name, value in parameters.items()}
+    elif isinstance(parameters, Sequence) and not isinstance(parameters, str | bytes):
+        named = {str(number): value for number, value in enumerate(parameters, 1)}
+    else:
+        kind = "a text" if isinstance(parameters, str) else type(parameters).__name__
+        raise RecipeError(f"parameters= is a mapping of names to values, or a list of values, not {kind}")
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in named.items()}
 
 
 def _add_tables(catalog: Catalog, tables: Mapping[str, Any]) -> None:
@@ -275,6 +289,19 @@ def _explained(error: Exception, snapshot: Snapshot) -> CytofastError:
 
 def as_polars(table: Any) -> pl.DataFrame:
     """An answer as a frame; sums of integers, which SQL makes wider than any machine number, as integers again."""
+    names = list(table.schema.names)
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise RecipeError(
+            f"the answer has more than one column called {listed(twice)}. Hint: name the columns (AS), leave some out "
+            '(EXCLUDE), join by USING, or take as_="arrow".'
+        )
+    strange = [column.name for column in table.schema if not _known_to_polars(column.type)]
+    if strange:
+        raise RecipeError(
+            f"the answer holds intervals or unions in {listed(strange)}, and Polars has no type for them. Hint: cast them, "
+            'for example to VARCHAR, or take as_="arrow".'
+        )
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)  # noqa: S101  (a table has columns)
     for name, dtype in frame.schema.items():
@@ -283,6 +310,12 @@ def as_polars(table: Any) -> pl.DataFrame:
             if narrow.null_count() == frame[name].null_count():
                 frame = frame.with_columns(narrow)
     return frame
+
+
+def _known_to_polars(kind: pa.DataType) -> bool:
+    if pa.types.is_interval(kind) or pa.types.is_union(kind):
+        return False
+    return all(_known_to_polars(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def sql(

@@ -34,6 +34,7 @@ PATIENCE = 60.0
 _USUAL = ("cells", "wells", "profiles", "consensus")
 _TABLES = ("partitions", "columns", "annotations", "cell_annotations", "fit_files")
 _DERIVED = ("annotated_cells", "audits", "fits", "well_metadata")
+_GIVEN = "Given table"
 _NUMBERS = {"Metadata_Site", "Metadata_TableNumber", "Metadata_ImageNumber", "Metadata_ObjectNumber"}
 _EMPTY_AUDIT = (
     "NULL::VARCHAR AS batch, NULL::VARCHAR AS plate, NULL::VARCHAR AS well, NULL::VARCHAR AS site, "
@@ -99,12 +100,18 @@ class Catalog:
         for name in self.names():
             if every or name in words:
                 self._view(name)
-        for name in re.findall(r"\bstored\s*\.\s*\"?(\w+)", text):
-            self._stored(name)
+        for name in re.findall(r"\bstored\"?\s*\.\s*\"?(\w+)", text.lower()):
+            # The words may stand in a text or a comment; the engine knows what the query means.
+            if self._is_stored(name):
+                self._stored(name)
 
     def only(self, level: str, files: Sequence[Path]) -> None:
         """Let a level be some of its files, from now on."""
         self.connection.execute(f"CREATE OR REPLACE VIEW stored.{quoted(level)} AS SELECT * FROM {self._read(files)}")
+
+    def _is_stored(self, name: str) -> bool:
+        level = name.removesuffix("_long").removesuffix("_vectors")
+        return name in {*_TABLES, *_DERIVED} or level in {*_USUAL, *self.snapshot.levels}
 
     def everything(self) -> None:
         """Make all views."""
@@ -164,9 +171,10 @@ class Catalog:
 
     def _table(self, name: str) -> None:
         frame = self._frame(name)
-        self.connection.register("given", frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
-        self.connection.execute(f"CREATE OR REPLACE TABLE stored.{quoted(name)} AS SELECT * FROM given")
-        self.connection.unregister("given")
+        # A name that no table of the caller's can have.
+        self.connection.register(_GIVEN, frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        self.connection.execute(f"CREATE OR REPLACE TABLE stored.{quoted(name)} AS SELECT * FROM {quoted(_GIVEN)}")
+        self.connection.unregister(_GIVEN)
 
     def _frame(self, name: str) -> pl.DataFrame:
         if name == "partitions":

@@ -126,6 +126,8 @@ def join(
 def _keys(on: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     if isinstance(on, str):
         return {on: on}
+    if not isinstance(on, Mapping | Sequence):
+        raise RecipeError(f"on= is a column, a list of columns, or a mapping of columns, not {type(on).__name__}")
     keys = dict(on) if isinstance(on, Mapping) else {name: name for name in on}
     if not keys:
         raise RecipeError("on= names no column; a join needs at least one key")
@@ -155,11 +157,11 @@ def _check_keys(keys: dict[str, str], own: dict[str, str], other: dict[str, str]
 def _refuse_repeats(store: ProfileStore, keys: dict[str, str], nulls: str, limits: Limits) -> None:
     names = ", ".join(quoted(name) for name in keys.values())
     wanted = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in keys.values()) if nulls == "never" else "true"
-    text = f"SELECT {names}, count(*) AS n FROM {_TABLE} WHERE {wanted} GROUP BY {names} HAVING n > 1 ORDER BY n DESC, {names}"
+    text = f"SELECT {names} FROM {_TABLE} WHERE {wanted} GROUP BY {names} HAVING count(*) > 1 ORDER BY count(*) DESC, {names}"
     rows = answered(store, text, None, limits, lambda ready: ready.relation().fetchall())
     if rows:
         raise DataError(
-            f"the table to join has {len(rows):,} keys more than once: {listed((row[:-1] for row in rows), 3)}. "
+            f"the table to join has {len(rows):,} keys more than once: {listed(rows, 3)}. "
             "Profiles would be repeated. Hint: make the table unique, or say multiply=True."
         )
 
@@ -210,12 +212,14 @@ def _query(
 
 
 def _counting(level: str, keys: dict[str, str], nulls: str) -> str:
-    left, right = ", ".join(map(quoted, keys)), ", ".join(map(quoted, keys.values()))
-    no_left = " OR ".join(f"l.{quoted(name)} IS NULL" for name in keys)
-    no_right = " OR ".join(f"r.{quoted(name)} IS NULL" for name in keys.values())
+    # Keys get names of their own: one may be called as what is counted.
+    left, right = (
+        ", ".join(f"{quoted(name)} AS k{i}" for i, name in enumerate(names)) for names in (keys, keys.values())
+    )
+    no_left, no_right = (" OR ".join(f"{side}.k{i} IS NULL" for i in range(len(keys))) for side in "lr")
     return f"""
-        WITH l AS (SELECT {left}, count(*) AS n FROM {quoted(level)} GROUP BY {left}),
-        r AS (SELECT {right}, count(*) AS n FROM {_TABLE} GROUP BY {right})
+        WITH l AS (SELECT {left}, count(*) AS n FROM {quoted(level)} GROUP BY ALL),
+        r AS (SELECT {right}, count(*) AS n FROM {_TABLE} GROUP BY ALL)
         SELECT
             sum(l.n) AS profiles,
             sum(l.n) FILTER (WHERE r.n IS NULL) AS profiles_unmatched,
@@ -224,5 +228,5 @@ def _counting(level: str, keys: dict[str, str], nulls: str) -> str:
             sum(r.n) FILTER (WHERE l.n IS NULL) AS table_rows_unmatched,
             sum(r.n) FILTER (WHERE {no_right}) AS table_rows_without_key,
             sum(l.n * r.n) AS pairs
-        FROM l FULL JOIN r ON {_same(keys, nulls)}
+        FROM l FULL JOIN r ON {_same({f"k{i}": f"k{i}" for i in range(len(keys))}, nulls)}
     """

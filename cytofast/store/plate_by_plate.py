@@ -64,6 +64,7 @@ def split(catalog: Catalog, text: str) -> Split | None:
         and node["from_table"]["type"] == "BASE_TABLE"
         and len(tables) == 1
         and not tables[0]["sample"]
+        and not tables[0]["column_name_alias"]
         and not node["cte_map"]["map"]
         and not node["qualify"]
         and not node["sample"]
@@ -156,8 +157,14 @@ def answers(catalog: Catalog, plan: Split, values: dict[str, Any]) -> Iterator[p
         yield connection.sql(plan.each, params=values or None).to_arrow_table()
 
 
-def run(catalog: Catalog, plan: Split, values: dict[str, Any]) -> duckdb.DuckDBPyRelation:
-    """Ask plate by plate, then order and cut what they answer."""
-    table = pa.concat_tables(answers(catalog, plan, values), promote_options="permissive")
+def run(catalog: Catalog, plan: Split, values: dict[str, Any]) -> duckdb.DuckDBPyRelation | None:
+    """Ask plate by plate, then order and cut what they answer; ``None`` where names of columns do not tell them apart."""
+    found: list[pa.Table] = []
+    for answer in answers(catalog, plan, values):
+        if len({name.lower() for name in answer.column_names}) < answer.num_columns:
+            catalog.only(plan.level, [partition.path for partition in catalog.snapshot.levels[plan.level]])
+            return None
+        found.append(answer)
+    table = pa.concat_tables(found, promote_options="permissive")
     catalog.connection.register("answers", table)
     return catalog.connection.sql(plan.last)

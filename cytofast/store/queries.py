@@ -91,8 +91,10 @@ class Query:
                 raise RecipeError.unknown(f"parameter of {where}", name, known)
         values = {}
         for parameter in self.parameters:
-            if parameter.name in given:
+            if given.get(parameter.name) is not None:
                 values[parameter.name] = parameter.convert(given[parameter.name], where)
+            elif parameter.name in given and (parameter.required or parameter.default is not None):
+                raise RecipeError(f"{where}: parameter {parameter.name!r} needs a value, and None is none")
             elif parameter.required:
                 raise RecipeError(f"{where} needs a value for {parameter.name!r}: {parameter.doc}")
             else:

@@ -41,7 +41,7 @@ _TABLE_FUNCTIONS = {
 """Functions after FROM that open no file. ``duckdb_columns()`` and its like are allowed by their prefix."""
 _CATALOG_FUNCTIONS = {"duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_settings", "duckdb_tables"}
 _CATALOG_FUNCTIONS |= {"duckdb_types", "duckdb_views", "pragma_table_info", "pragma_version"}
-_REFUSED_FUNCTIONS = {"write_log", "sleep_ms", "getenv", "setval", "nextval", "setseed", "query"}
+_REFUSED_FUNCTIONS = {"write_log", "sleep_ms", "pg_sleep", "getenv", "setval", "nextval", "setseed", "query"}
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(ANALYZE\s+)?(\(\s*FORMAT\s+\w+\s*\)\s*)?", re.IGNORECASE)
 _WHY = "SQL over a store may read the store and nothing else (--unrestricted, or unrestricted=True, lifts this)"
 

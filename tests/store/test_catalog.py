@@ -192,13 +192,39 @@ def test_tables_of_the_caller_can_be_joined(store):
         store.sql("SELECT 1", tables={"x": {}})
 
 
+@pytest.mark.parametrize("name", ["given", "answers", "joined_table", "stored", "partitions", "select"])
+def test_a_table_of_the_caller_keeps_its_name(store, name):
+    table = pl.DataFrame({"k": ["P1", "P2"], "v": [1, 2]})
+    query = f'SELECT t.v, p.cells FROM "{name}" AS t JOIN plates AS p ON p.plate = t.k ORDER BY v'
+    assert store.sql(query, tables={name: table}).rows() == [(1, 60), (2, 60)]
+
+
+def test_values_of_a_wrong_kind_are_said(store):
+    assert store.sql("SELECT $a AS a, $b AS b", {"a": np.int64(3), "b": np.float32(0.5)}).rows() == [(3, 0.5)]
+    for wrong, message in [
+        (lambda: store.sql(None), "a query is a text, not NoneType"),
+        (lambda: store.sql("SELECT $1", 3), "not int"),
+        (lambda: store.sql("SELECT 1", seconds=0), "above 0"),
+        (lambda: store.sql("SELECT 1", seconds="x"), "above 0"),
+        (lambda: store.sql("", unrestricted=True), "no query in this text"),
+        (lambda: store.ask("cell_count_outliers", cutoff=None), "'cutoff' needs a value"),
+        (lambda: store.ask("nearest_perturbations", perturbation=None), "'perturbation' needs a value"),
+        (lambda: store.join("cells", pl.DataFrame({"a": ["x"]}), on=None), "not NoneType"),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            wrong()
+    assert store.ask("cell_count_outliers", batch=None).height == 0
+
+
 def test_errors_say_what_to_do(store):
     with pytest.raises(RecipeError, match=r"the views are 'audits', 'cells'"):
         store.sql("SELECT * FROM cels")
     with pytest.raises(RecipeError, match="Metadata_Plate"):
         store.sql("SELECT Metadata_Plat FROM cells")
-    with pytest.raises(RecipeError, match="unknown relation of schema stored"):
+    with pytest.raises(RecipeError, match="nothing does not exist"):
         store.sql("FROM stored.nothing")
+    assert store.sql("SELECT 'stored.nothing' AS a -- stored.nothing")["a"].item() == "stored.nothing"
+    assert store.sql('SELECT count(*) AS n FROM STORED."Annotations"')["n"].item() == 24
 
 
 def test_a_damaged_file_is_named(store):
@@ -227,6 +253,7 @@ BY_PLATE = [
     ("SELECT DISTINCT Metadata_Plate, median(Metadata_Site) FROM cells GROUP BY Metadata_Plate", False),
     ("SELECT Metadata_Plate, median(Metadata_Site) FROM cells JOIN plates ON plate = Metadata_Plate GROUP BY Metadata_Plate", False),  # noqa: E501
     ("WITH cells AS (SELECT 'x' AS Metadata_Plate, 1 AS v) SELECT Metadata_Plate, median(v) FROM cells GROUP BY ALL", False),
+    ("SELECT Metadata_Plate, median(Metadata_ImageNumber) AS m FROM cells AS c(Metadata_Plate) GROUP BY ALL", False),
 ]  # fmt: skip
 
 
@@ -237,6 +264,24 @@ def test_medians_plate_by_plate_are_the_same(tmp_path, query, parts, monkeypatch
     mine = store.sql(query)
     monkeypatch.setattr("cytofast.store.plate_by_plate.split", lambda *_: None)
     assert_frame_equal(mine, store.sql(query), check_row_order="ORDER" in query, check_exact=True)
+
+
+def test_names_that_are_not_unique_are_told_not_lost(store):
+    query = "SELECT Metadata_Plate, median(Metadata_Site), median(Metadata_Site) FROM cells GROUP BY 1 ORDER BY 1"
+    table = store.sql(query, as_="arrow")
+    assert table.column_names[1:] == ["median(Metadata_Site)"] * 2
+    assert [column.to_pylist() for column in table.columns] == [["P1", "P2"], [1.0, 1.0], [1.0, 1.0]]
+    for text in (query, "SELECT 1 AS a, 2 AS a", "SELECT * FROM plates AS a JOIN plates AS b ON a.plate = b.plate"):
+        with pytest.raises(RecipeError, match=r"more than one column called .*EXCLUDE"):
+            store.sql(text)
+
+
+@pytest.mark.parametrize("value", ["INTERVAL 1 DAY", "union_value(a := 1)", "[INTERVAL 1 DAY]"])
+def test_types_that_polars_has_not_are_said(store, value):
+    for where in ("", "WHERE false"):
+        with pytest.raises(RecipeError, match=r"in 'x', and Polars has no type .* VARCHAR"):
+            store.sql(f"SELECT {value} AS x {where}")
+    assert store.sql(f"SELECT ({value})::VARCHAR AS x").height == 1
 
 
 def test_a_barcode_in_two_batches_is_not_split(tmp_path):

@@ -102,3 +102,14 @@ def test_a_join_larger_than_the_budget_spills(tmp_path, monkeypatch):
         joined = store.join("cells", table, on="Metadata_ObjectNumber", how="right", columns=[])
         assert joined.counts["rows"] == keys - 5 + 120
         assert sum(batch.height for batch in joined.batches()) == joined.counts["rows"]
+
+
+@pytest.mark.parametrize("key", ["n", "l", "r", "k0", "profiles"])
+def test_a_key_may_have_any_name(store, key):
+    table = pl.DataFrame({key: ["BRD-1", "BRD-2", "none such"], "target": ["A", "B", "C"]})
+    joined = store.join("cells", table, on={"Metadata_broad_sample": key}, columns=["Metadata_Plate"])
+    assert joined.counts["profiles_unmatched"] == joined.counts["profiles"] - 20
+    assert joined.counts["table_rows_unmatched"] == 1
+    assert joined.collect()["target"].drop_nulls().len() == 20
+    with pytest.raises(DataError, match=r"1 keys more than once: \('BRD-1',\)"):
+        store.join("cells", pl.concat([table, table[:1]]), on={"Metadata_broad_sample": key})
