@@ -12,7 +12,7 @@ import cytofast
 from cytofast import Aggregate, Annotate, RecipeError, RobustMAD, SchemaError, Standardize
 from cytofast.recipe.recipe import Recipe, load_steps
 from cytofast.steps.select import DropCorrelated, DropMissing, FeatureSelect
-from cytofast.steps.step import step_class
+from cytofast.steps.step import Step, _registry, step_class
 
 load_steps()
 SHIPPED = Path(cytofast.__file__).parent / "recipe" / "shipped"
@@ -108,3 +108,24 @@ def test_frames_of_pandas_are_refused_with_the_way_out():
         RobustMAD().apply(frame, pl.DataFrame())
     with pytest.raises(RecipeError, match=r"platemap= must be .* pandas DataFrame. Hint: .*polars.from_pandas"):
         Annotate(frame)
+
+
+NEEDED = {
+    "consensus": {"by": "Metadata_Plate"},
+    "drop_noisy": {"replicates": "Metadata_Plate"},
+    "keep_listed": {"keep": ["Cells_A_b"]},
+    "tvn": {"reference": "Metadata_Well = 'A01'"},
+    "feature_select": {"steps": [DropMissing()]},
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(_registry) - {"annotate"}))
+def test_every_step_refuses_frames_of_pandas_in_fit_and_apply(name):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"Metadata_Plate": ["P"], "Metadata_Well": ["A01"], "Cells_A_b": [1.0]})
+    step = step_class(name)(**NEEDED.get(name, {}))
+    fit = pl.DataFrame({"order": [0], "feature": ["Cells_A_b"], "kept": [True], "kind": ["overall"], "status": ["ok"]})
+    learned = type(step).fit is not Step.fit
+    for call in [lambda: step.fit(frame)] * learned + [lambda: step.apply(frame, fit)]:
+        with pytest.raises(SchemaError, match=r"not a pandas DataFrame. Hint: convert it with polars.from_pandas"):
+            call()
