@@ -203,6 +203,11 @@ class CrossMatching(CrossTask):
     ) -> tuple[pl.DataFrame, list[str]]:
         """The same of wells that are ready, and what was left out."""
         ours, theirs, features, notes = self.sides(first, second, detected)
+        if _labels(ours, theirs) < 2:
+            raise DataError(
+                f"{self.name}: the two sides share one label only, among {ours.height:,} and {theirs.height:,} perturbations, so "
+                "nothing can be told from it."
+            )
         columns = [self.perturbation, LABELS, *features]
         both = [side.select(columns).with_columns(pl.lit(k).alias(SIDE)) for k, side in enumerate((ours, theirs))]
         rule = Retrieval(
@@ -214,6 +219,11 @@ class CrossMatching(CrossTask):
             tie=self.tie,
         )
         return matched(self, rule, pl.concat(both, how="vertical_relaxed")), notes
+
+
+def _labels(*tables: pl.DataFrame) -> int:
+    """How many labels there are in these tables."""
+    return pl.concat([table[LABELS].explode() for table in tables]).n_unique()
 
 
 def _left_out(count: int, what: str) -> list[str]:
