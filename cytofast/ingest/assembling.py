@@ -208,7 +208,7 @@ def _key_columns(plan: Plan, sites: Sequence[tuple[Site, Rows]], schema: pl.Sche
 
 def _taken(frame: pl.DataFrame, rows: Rows) -> pl.DataFrame:
     """Rows of a frame by position; -1 gives nulls. Nothing is copied where every row is taken in its place."""
-    if len(rows) == frame.height and np.array_equal(rows, np.arange(frame.height)):
+    if not frame.width or (len(rows) == frame.height and np.array_equal(rows, np.arange(frame.height))):
         return frame
     if (rows >= 0).all():
         return frame[rows]
