@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from cytofast.ingest.profiles import read_profiles as read_profiles
     from cytofast.ingest.rosetta import read_rosetta as read_rosetta
     from cytofast.ingest.writing import write_profiles as write_profiles
+    from cytofast.modalities.align import align as align
+    from cytofast.modalities.align import high_quality as high_quality
+    from cytofast.modalities.maps import associate as associate
+    from cytofast.modalities.maps import contribution_map as contribution_map
+    from cytofast.modalities.maps import score_map as score_map
+    from cytofast.modalities.mechanism import Mechanism as Mechanism
+    from cytofast.modalities.predict import CrossModalPrediction as CrossModalPrediction
     from cytofast.recipe.recipe import Recipe as Recipe
     from cytofast.recipe.run import run as run
     from cytofast.report import figures as figures
@@ -169,6 +176,13 @@ _HOMES = {
     "map_profiles": "tasks.maps",
     "make_splits": "tasks.splits",
     "check_split": "tasks.splits",
+    "align": "modalities.align",
+    "high_quality": "modalities.align",
+    "CrossModalPrediction": "modalities.predict",
+    "score_map": "modalities.maps",
+    "contribution_map": "modalities.maps",
+    "associate": "modalities.maps",
+    "Mechanism": "modalities.mechanism",
     "Recipe": "recipe.recipe",
     "run": "recipe.run",
     "figures": "report.figures",

@@ -13,6 +13,7 @@ import typer
 from cytofast.cli import (
     benchmark_commands,
     export_commands,
+    modality_commands,
     report_commands,
     sql_commands,
     step_commands,
@@ -38,6 +39,7 @@ well_commands.register(app)
 export_commands.register(app)
 benchmark_commands.register(app)
 report_commands.register(app)
+modality_commands.register(app)
 
 
 _INTERRUPTED = 130
