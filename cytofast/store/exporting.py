@@ -97,7 +97,7 @@ def export(
     >>> _ = store.ingest(made + "/experiment/analysis", platemap=made + "/experiment/metadata")
     >>> _ = cytofast.run("default", store)
     >>> [path.rsplit("/", 1)[1] for path in export(store, made + "/profiles")["file"]]
-    ['EX0001_augmented.csv.gz', 'EX0001_normalized_negcon.csv.gz']
+    ['EX00100001_augmented.csv.gz', 'EX00100001_normalized_negcon.csv.gz']
     """
     from cytofast.store.profile_store import ProfileStore, open_store
 
