@@ -30,6 +30,7 @@ SMOKE = [
     "wells modz --rows 200 --features 50 --repeats 1 --alone",
     "retrieval activity --rows 1500 --features 20 --repeats 1 --alone",
     "retrieval consistency --rows 100 --features 20 --repeats 1 --alone",
+    "planted --genes 12 --features 30 --controls 12 --null-size 200",
 ]
 USUAL = [
     "plates wells --cells 100000 --features 2000 --repeats 3",
@@ -40,6 +41,7 @@ USUAL = [
     "wells sphere --rows 5000",
     "retrieval activity --rows 3000",
     "retrieval consistency --rows 1000",
+    "planted",
 ]
 FULL = [
     "plates wells --repeats 3",
@@ -55,6 +57,7 @@ FULL = [
     "retrieval null",
     "retrieval configurations",
     "retrieval power",
+    "planted",
 ]
 
 
