@@ -54,7 +54,7 @@ class Shape:
     genes: int = 152
     features: int = 600
     controls: int = 64
-    strength: float = 0.9
+    strength: float = 1.3
     """Length of an effect, in lengths of the noise of a well."""
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cytofast.errors import DataError, RecipeError
+from cytofast.kernels.quantiles import grouped_medians
 from cytofast.retrieval.profiles import comparable, metric_code
 from cytofast.schema import as_columns
 from cytofast.tasks.labels import LABELS
@@ -245,21 +247,19 @@ class PercentMatching(PairTask):
     ) -> tuple[Pairs, list[str]]:
         """Median correlations of all pairs of wells that are ready, and what was left out."""
         ours, theirs, features, notes = self.sides(first, second, detected)
-        units, groups = [], []
+        units, bounds = [], []
         for wells, known in ((first, ours), (second, theirs)):
             number = known.select(self.perturbation).with_row_index("Metadata_Task_Row")
             table = wells.treated.join(number, on=self.perturbation, how="inner", maintain_order="left")
+            table = table.sort("Metadata_Task_Row", maintain_order=True)
             units.append(comparable(table, features, metric_code("correlation"), self.name).units)
-            rows = table["Metadata_Task_Row"].to_numpy()
-            groups.append([np.flatnonzero(rows == row) for row in range(known.height)])
+            bounds.append(np.searchsorted(table["Metadata_Task_Row"].to_numpy(), np.arange(known.height + 1)))
+        correlations = _product(*units)
         values = np.empty((ours.height, theirs.height))
-        sizes = np.array([len(group) for group in groups[1]])
-        for row, members in enumerate(groups[0]):
-            correlations = _product(units[0][members], units[1])
-            for size in np.unique(sizes):
-                same = np.flatnonzero(sizes == size)
-                columns = np.stack([groups[1][k] for k in same])
-                values[row, same] = np.median(correlations[:, columns], axis=(0, 2))
+        for row, (start, stop) in enumerate(pairwise(bounds[0].tolist())):
+            # Wells of the second side lie perturbation by perturbation, and so do their correlations with these wells.
+            beside = np.ascontiguousarray(correlations[start:stop].T).reshape(1, -1)
+            values[row] = grouped_medians(beside, bounds[1] * (stop - start), 1)[:, 0]
         return self.paired(ours, theirs, (self.perturbation, self.perturbation), values), notes
 
 
