@@ -155,7 +155,13 @@ def to_digits(values: Floats, digits: int) -> Doubles:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exponent = np.floor(np.log10(np.abs(wide)))
         shift = digits - 1 - exponent
-        rounded = np.where(
-            shift >= 0, np.rint(wide * 10.0**shift) / 10.0**shift, np.rint(wide / 10.0**-shift) * 10.0**-shift
-        )
-    return np.where(np.isfinite(rounded), rounded, wide)
+        scaled = np.where(shift >= 0, wide * 10.0**shift, wide / 10.0**-shift)
+        whole = np.rint(scaled)
+        rounded = np.where(shift >= 0, whole / 10.0**shift, whole * 10.0**-shift)
+        # Half-way between two numbers the rounding of the product would decide; text goes by the exact value.
+        halfway = np.abs(np.abs(scaled - whole) - 0.5) <= 4 * np.finfo(np.float64).eps * np.abs(scaled)
+    out = np.where(np.isfinite(rounded), rounded, wide)
+    if halfway.any():
+        distinct, place = np.unique(wide[halfway], return_inverse=True)
+        out[halfway] = np.array([float(f"{value:.{digits}g}") for value in distinct.tolist()])[place]
+    return out

@@ -135,6 +135,7 @@ class DropLowFrequency(Selection):
     """
 
     name: ClassVar[str] = "drop_low_frequency"
+    version: ClassVar[int] = 2
 
     freq_cut: float = 0.05
     unique_cut: float = 0.01

@@ -68,3 +68,10 @@ def test_values_that_differ_in_their_last_bits_are_ranked_exactly(seed, gap):
         present = ~np.isnan(line)
         assert_array_equal(ranked[present], oracle_wells.ranks(line[present].tolist()))
         assert np.isnan(ranked[~present]).all()
+
+
+@given(st.lists(st.decimals(-1000, 1000, places=6, allow_nan=False), min_size=1), st.integers(1, 12))
+def test_digits_are_those_of_text_at_decimal_ties_too(values, digits):
+    x = np.array([float(v) for v in values] + [1.5, 0.125, 2.675, 1.000005, 0.123455, 12345.5, 1e-320, 9.9999995])
+    expected = [float(f"{v:.{digits}g}") for v in x]
+    assert_allclose(to_digits(x, digits), expected, rtol=1e-15)
