@@ -22,7 +22,7 @@ from cytofast.schema import is_metadata
 
 OBSERVATION = "Metadata_id"
 """The names of observations, where they say more than a number."""
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES, _CHUNK_ROWS = 1 << 20, 1 << 10
 _PARTS = ("layers", "obsm", "obsp", "varm", "varp", "uns")
 
 
@@ -46,12 +46,18 @@ def write_anndata(profiles: pl.DataFrame | pl.LazyFrame, path: str | Path) -> in
     if not features:
         raise SchemaError(f"{file}: no feature to write; the columns are {listed(schema.names(), 8)}.")
     dtype = np.float32 if all(schema[name] == pl.Float32 for name in features) else np.float64
-    step = max(1, _CHUNK_BYTES // (len(features) * dtype().itemsize))
+    step = min(_CHUNK_ROWS, max(1, _CHUNK_BYTES // (len(features) * dtype().itemsize)))
     kept: list[pl.DataFrame] = []
     with replacing(file) as temporary, h5py.File(temporary, "w", libver="v110") as root:
         _encode(root, "anndata", "0.1.0")
+        # With checksums, so that a damaged value is an error and not a number.
         values = root.create_dataset(
-            "X", (0, len(features)), dtype, maxshape=(None, len(features)), chunks=(step, len(features))
+            "X",
+            (0, len(features)),
+            dtype,
+            maxshape=(None, len(features)),
+            chunks=(step, len(features)),
+            fletcher32=True,
         )
         _encode(values, "array", "0.2.0")
         rows = 0

@@ -11,6 +11,7 @@ import polars as pl
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.endings import kind_of
 from cytofast.ingest.lazily import lazy_rows
+from cytofast.ingest.npz import DAMAGE
 from cytofast.metadata_tables import name_plates_and_wells, prefixed
 from cytofast.schema import is_metadata
 
@@ -75,7 +76,7 @@ def _matrix(path: Path, prefix: str) -> pl.LazyFrame:
         raise DataError(f"{path}: no such file.")
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except DAMAGE as error:
         what = str(error).strip()
         if "pickle" in what.lower() or "object" in what.lower():
             what = "it holds pickled objects, which are never loaded"

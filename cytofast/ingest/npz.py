@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -15,7 +16,10 @@ from cytofast.errors import DataError
 from cytofast.ingest.literals import NotPlainError, plain_object
 
 _MEMBERS = ("features", "locations", "metadata")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, NotImplementedError, RuntimeError)
+_HEADER = (ValueError, SyntaxError, TokenError, TypeError)
+"""What NumPy raises where the header of an array is damaged: it is a literal of Python."""
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, *_HEADER)
+"""What a damaged file of arrays raises."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class SiteFile:
                 f"{self.path}: its metadata hold {error}. Pickled objects are never loaded. Hint: give an index= table with "
                 "the plate, well and site of each file; then the metadata in the files are not looked at."
             ) from error
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise damaged(self.path, error) from error
         if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
             raise DataError(
@@ -89,7 +93,7 @@ def look_at(path: Path) -> SiteFile:
                 if name in members:
                     with packed.open(f"{name}.npy") as member:
                         headers[name] = _header(member)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(path, error) from error
     for name, (_, dtype) in headers.items():
         if dtype.hasobject:
@@ -123,7 +127,7 @@ def _array(path: Path, name: str) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as packed:
             return np.asarray(packed[name])
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise damaged(path, error) from error
 
 

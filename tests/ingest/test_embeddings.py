@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cytofast import DataError, RecipeError, SchemaError, read_deepprofiler, read_embeddings, read_profiles
+from cytofast import (
+    CytofastError,
+    DataError,
+    RecipeError,
+    SchemaError,
+    read_deepprofiler,
+    read_embeddings,
+    read_profiles,
+)
 from cytofast.ingest.literals import NotPlainError, plain_object
 
 RAN = Path("/tmp/cytofast-pickle-ran")
@@ -178,6 +186,24 @@ def test_a_changed_pickle_never_runs_and_never_ends_in_a_traceback(at, value):
     content[at % len(content)] = value
     with contextlib.suppress(NotPlainError):
         plain_object(bytes(content))
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+def test_no_changed_byte_ends_in_a_traceback_or_another_value(tmp_path_factory, kind, place, value):
+    folder = tmp_path_factory.mktemp("arrays") / "P1"
+    path = folder / "A01_1.npz"
+    values, _ = save_site(path, **described(Metadata_Plate="P1", Dose=np.float32(0.5)))
+    if kind == "npy":
+        path = folder / "x.npy"
+        np.save(path, values)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] = value
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(CytofastError):
+        table = read_profiles(path).collect()
+        if kind == "npz":
+            np.testing.assert_array_equal(table.select("^DP_.*$").to_numpy(), values)
 
 
 def test_compressed_sites_and_wide_numbers(tmp_path):

@@ -1,5 +1,6 @@
 """GCT: what is read, what is refused, and what is written."""
 
+import contextlib
 import gzip
 import re
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cytofast import DataError, RecipeError, SchemaError, limits, read_gct, read_profiles, write_profiles
+from cytofast import CytofastError, DataError, RecipeError, SchemaError, limits, read_gct, read_profiles, write_profiles
 from cytofast.ingest.gct import gct_features
 
 TEXT = (
@@ -149,6 +150,17 @@ def test_every_float32_comes_back(tmp_path_factory, values):
     table = pl.DataFrame({"Cells_A_b": pl.Series(values, dtype=pl.Float32).fill_nan(None)})
     write_profiles(table, path)
     assert read_gct(path).cast(pl.Float32).equals(table)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=2))
+def test_no_changed_byte_ends_in_a_traceback(tmp_path_factory, place, change):
+    path = tmp_path_factory.mktemp("gct") / "x.gct"
+    content = bytearray(TEXT.encode())
+    at = int(place * len(content))
+    content[at : at + len(change)] = change
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(CytofastError):
+        read_profiles(path).collect()
 
 
 @pytest.mark.parametrize(

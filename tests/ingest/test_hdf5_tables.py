@@ -1,10 +1,24 @@
 """AnnData and GCTX: HDF5 files, read some rows at a time."""
 
+import contextlib
+
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cytofast import DataError, RecipeError, SchemaError, limits, read_anndata, read_gctx, read_profiles, write_profiles
+from cytofast import (
+    CytofastError,
+    DataError,
+    RecipeError,
+    SchemaError,
+    limits,
+    read_anndata,
+    read_gctx,
+    read_profiles,
+    write_profiles,
+)
 from cytofast.ingest import lazily
 
 h5py = pytest.importorskip("h5py", reason="AnnData and GCTX files need the package h5py")
@@ -120,6 +134,31 @@ def test_damaged_hdf5_files(tmp_path, wells):
         path.write_bytes(b"no HDF5")
         with pytest.raises(DataError, match="not a readable"):
             read_profiles(path)
+
+
+def test_a_changed_value_is_found(tmp_path, wells):
+    path = tmp_path / "x.h5ad"
+    write_profiles(wells, path)
+    whole = path.read_bytes()
+    at = whole.index(np.float32(-2.5e-30).tobytes())
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(DataError, match="not a readable AnnData file"):
+        read_anndata(path).collect()
+
+
+@pytest.mark.parametrize("ending", ["h5ad", "gctx"])
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+def test_no_changed_byte_ends_in_a_traceback(tmp_path_factory, ending, place, value):
+    path = tmp_path_factory.mktemp("hdf5") / f"x.{ending}"
+    if ending == "gctx":
+        write_gctx(path)
+    else:
+        write_profiles(pl.DataFrame({"Metadata_Well": ["A01", None], "Cells_A_b": [1.5, None]}), path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] = value
+    path.write_bytes(bytes(content))
+    with contextlib.suppress(CytofastError):
+        read_profiles(path).collect()
 
 
 @pytest.mark.parametrize(
