@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import tomllib
 from collections.abc import Mapping as MappingType
@@ -13,7 +14,7 @@ import polars as pl
 
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.profiles import read_profiles
-from cytofast.schema import OBJECT_NUMBER, PLATE, WELL, is_metadata, normalize_wells
+from cytofast.schema import OBJECT_NUMBER, PLATE, WELL, is_metadata, normalize_wells, require_columns
 
 _KEYS = {"metadata", "objects", "channels", "features", "drop", "encoding"}
 _ENCODINGS = ("utf-8", "latin-1", "either")
@@ -43,9 +44,9 @@ class ColumnMapping:
     channels
         How columns of features end -> what the channel is called.
     features
-        More columns that are features, as they are called.
+        More columns that are features, as they are called; names, or patterns such as ``*_at``.
     drop
-        Columns that are left out.
+        Columns that are left out; names or patterns.
     encoding
         Of text files.
     """
@@ -186,12 +187,12 @@ def read_mapped(path: str | Path, mapping: ColumnMapping | str | Path) -> pl.Laz
     file = Path(path)
     table = read_profiles(file, encoding=chosen.encoding)
     schema = table.collect_schema()
+    where = f"{file}, by {chosen.where}"
     used = {column for origin in chosen.metadata.values() for column in origin.columns}
-    missing = [name for name in (*used, *chosen.features, *chosen.drop) if name not in schema]
-    if missing:
-        raise SchemaError.missing_columns(missing, schema.names(), f"{file}, by {chosen.where}")
-    features = _feature_names(schema, chosen, used, file)
-    others = [name for name in schema if name not in features and name not in used and name not in chosen.drop]
+    require_columns(schema, used, where)
+    dropped = set(_matching(chosen.drop, schema, where)) - used
+    features = _feature_names(schema, chosen, used | dropped, file)
+    others = [name for name in schema if name not in features and name not in used | dropped]
     kept = {name: name if is_metadata(name) else "Metadata_" + _plain(name) for name in others}
     named = [*chosen.metadata, *kept.values(), *features.values()]
     if len(set(named)) < len(named):
@@ -206,13 +207,23 @@ def read_mapped(path: str | Path, mapping: ColumnMapping | str | Path) -> pl.Laz
     return pl.concat([pl.DataFrame(metadata).lazy(), values], how="horizontal")
 
 
+def _matching(patterns: tuple[str, ...], schema: pl.Schema, where: str) -> list[str]:
+    """Columns by their names or by patterns (``*_at``); one that no column has is an error."""
+    found = {pattern: [pattern] if pattern in schema else fnmatch.filter(schema, pattern) for pattern in patterns}
+    missing = [pattern for pattern, names in found.items() if not names]
+    if missing:
+        raise SchemaError.missing_columns(missing, schema.names(), where)
+    return list(dict.fromkeys(name for names in found.values() for name in names))
+
+
 def _feature_names(schema: pl.Schema, mapping: ColumnMapping, used: set[str], path: Path) -> dict[str, str]:
     """Which columns are features, and what they are called here."""
-    found = {name: name for name in mapping.features}
+    named = _matching(mapping.features, schema, f"{path}, by {mapping.where}")
+    found = {name: name for name in named if name not in used}
     begins = sorted(mapping.objects, key=len, reverse=True)
     for name in schema:
         begin = next((b for b in begins if name.startswith(b) and not name[len(b) : len(b) + 1].isalnum()), None)
-        if begin is None or name in used or name in found or name in mapping.drop:
+        if begin is None or name in used or name in found:
             continue
         *words, last = name[len(begin) :].split() or [""]
         found[name] = "_".join([mapping.objects[begin], *words, mapping.channels.get(last, last)])

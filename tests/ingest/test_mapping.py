@@ -66,6 +66,25 @@ def test_every_column_has_its_place(table):
     assert mapped(table, MAPPING.replace("drop =", 'features = ["F Actin2"]\ndrop =')).columns[-4] == "F Actin2"
 
 
+def test_patterns_and_l1000(tmp_path):
+    path = tmp_path / "x.gct"
+    path.write_text("#1.3\n2\t1\t0\t3\nid\ts1\ndet_plate\tX1\ndet_well\tA3\nqc\t1\n200814_at\t0.5\n2_s_at\t-1\n")
+    mapping = """
+        features = ["*_at"]
+        drop = ["*_qc"]
+        [metadata]
+        Metadata_Plate = "Metadata_det_plate"
+        Metadata_Well = "Metadata_det_well"
+    """
+    store = open_store(tmp_path / "store", create=True)
+    store.ingest(path, choice=Choice(mapping=ColumnMapping.from_toml(mapping)))
+    wells = store.scan("wells").collect()
+    assert wells.select("Metadata_Plate", "Metadata_Well", "200814_at", "2_s_at").row(0) == ("X1", "A03", 0.5, -1.0)
+    assert "Metadata_qc" not in wells.columns
+    with pytest.raises(SchemaError, match=r"no column '\*_au'"):
+        read_mapped(path, ColumnMapping.from_toml(mapping.replace("*_at", "*_au")))
+
+
 def test_wells_as_they_are_written(table):
     assert mapped(table, MAPPING.replace('["Row", "Column"]', '"WELL LABEL"'))["Metadata_Well"].to_list() == ["C03"] * 2
 
