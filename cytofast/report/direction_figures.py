@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
-from cytofast.report.palette import QUIET, colour, figure, nothing, short
+from cytofast.report.palette import QUIET, colour, figure, limits, nothing, short
 from cytofast.report.retrieval_figures import conditions_of
 from cytofast.schema import require_columns
 
@@ -49,7 +49,7 @@ def directionality(table: pl.DataFrame, by: Sequence[str] = ()) -> go.Figure:
             bars(known["share_below"], "opposite (below the 5th)", 1),
         ],
         alt=f"Shares of true pairs beyond chance in {known.height} conditions; the largest share alike is "
-        f"{known['share_above'].max():.2f}, opposite {known['share_below'].max():.2f}.",
+        f"{limits(known['share_above'])[1]:.2f}, opposite {limits(known['share_below'])[1]:.2f}.",
         caption="Share of true pairs (same gene or target) that are more alike, or more opposite, than 95 % of the "
         "pairs of different "
         "genes. Chance gives 0.05 to each (dotted). Fisher's exact test tells whether one direction outweighs the "

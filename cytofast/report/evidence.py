@@ -16,10 +16,10 @@ from cytofast.retrieval.presets import LABELS, PERTURBATIONS, activity
 from cytofast.retrieval.replication import replicate_correlation
 from cytofast.retrieval.rule import Retrieval
 from cytofast.schema import BATCH, PLATE, WELL, infer_features, is_metadata
-from cytofast.steps.components import PrincipalComponents
 from cytofast.steps.consensus import Consensus
 from cytofast.steps.select_rules import DropMissing
 from cytofast.store.profile_store import ProfileStore
+from cytofast.tasks.maps import map_profiles
 
 CONDITIONS = (
     "modality",
@@ -35,7 +35,8 @@ CONDITIONS = (
 """Metadata that usually name a condition, without prefix and in small letters; they must be the same all over a plate."""
 _MOST_CONDITIONS = 24
 _NAMES = ("Metadata_pert_iname", "Metadata_Compound", "Metadata_gene", *LABELS)
-_MANY = 2_500
+_DRAWS = 10_000
+_MOST_COMPARED = 50_000
 _MOST_POINTS = 6_000
 
 
@@ -197,17 +198,28 @@ class Evidence:
             return [Activity({}, pl.DataFrame(), rule, rule, rule)]
         found = []
         for condition, part in self.by_condition():
-            draws = 100_000 if part.height <= _MANY else 10_000
+            if part.height > _MOST_COMPARED:
+                many = Answer(
+                    why=f"{part.height:,} profiles are too many to be compared on the way. Ask cytofast map, and give its "
+                    "answer with --tables."
+                )
+                found.append(Activity(condition, part, many, many, many))
+                continue
             found.append(
                 Activity(
                     condition,
                     part,
-                    attempt(rule.value.mean_average_precision, part, null_size=draws),
+                    attempt(rule.value.mean_average_precision, part, null_size=self.draws(part)),
                     attempt(rule.value.average_precision, part),
                     attempt(replicate_correlation, part, rule.value.pos_sameby, self.features, on_invalid="drop"),
                 )
             )
         return found
+
+    def draws(self, part: pl.DataFrame) -> int:
+        """Permutations for each perturbation of a condition: so many that the smallest p-value can be retrieved alone."""
+        names = part[self.perturbation].n_unique() if self.perturbation in part.columns else 0
+        return max(_DRAWS, 40 * names)
 
     def named(self, table: pl.DataFrame, key: str) -> pl.DataFrame:
         """Names and labels of perturbations, beside their numbers."""
@@ -221,12 +233,11 @@ class Evidence:
     @cached_property
     def map(self) -> Answer:
         """Profiles, or where they are many the medians of perturbations, by their first principal components."""
-        return self.profiles if self.profiles.why else attempt(self._components)
+        return self.profiles if self.profiles.why else attempt(self._placed)
 
-    def _components(self) -> pl.DataFrame:
-        frame = self.profiles.table.drop_nulls(self.features)
+    def _placed(self) -> pl.DataFrame:
+        frame = self.profiles.table
         if frame.height > _MOST_POINTS and self.perturbation in frame.columns:
             by = [self.perturbation, *self.conditions]
-            frame = Consensus(by=by, method="median")(frame.drop_nulls(self.perturbation))
-        placed: pl.DataFrame = PrincipalComponents(0.9)(frame)
-        return placed
+            frame = Consensus(by=by, method="median", features=self.features)(frame.drop_nulls(self.perturbation))
+        return map_profiles(frame, features=self.features, on_invalid="drop")

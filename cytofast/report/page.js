@@ -40,7 +40,10 @@
   };
   const plots = [];
   const draw = (box) => {
-    const { data, layout } = read(`figure-${box.dataset.name}`);
+    const { data, layout, words } = read(`figure-${box.dataset.name}`);
+    for (const trace of data) {
+      if (trace.type === "heatmap" && trace.text) trace.text = trace.text.map((row) => row.map((code) => words[code]));
+    }
     const menus = layout.updatemenus || [];
     delete layout.updatemenus;
     for (const [path, value] of Object.entries(themed(layout))) put(layout, path, value);
@@ -50,10 +53,13 @@
     layout.height = height(layout, box.clientWidth);
     layout.autosize = true;
     const options = {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      responsive: true, displaylogo: false,
+      // Named one by one, and no server: Plotly's own choice has a button that uploads the figure with its data.
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]], plotlyServerURL: "",
       toImageButtonOptions: { format: "svg", filename: box.dataset.name },
     };
     Plotly.newPlot(box, data, layout, options);
+    box.style.minHeight = "";
     plots.push(box);
     for (const menu of menus) {
       const choose = element("select", { onchange: (event) => {
@@ -89,7 +95,13 @@
   });
 
   // --- tables ---
-  const unpacked = (column) => (column.words ? column.values.map((code) => (code === null ? null : column.words[code])) : column.values);
+  const unpacked = (column) => {
+    if (column.packed) {
+      const bytes = Uint8Array.from(atob(column.packed), (letter) => letter.charCodeAt(0));
+      return Array.from(new Float32Array(bytes.buffer), (value) => (Number.isFinite(value) ? Number(value.toPrecision(6)) : null));
+    }
+    return column.words ? column.values.map((code) => (code === null ? null : column.words[code])) : column.values;
+  };
   const shown = (value, number) => {
     if (value === null) return "";
     if (!number) return String(value);
@@ -127,7 +139,7 @@
         return sign * (number ? one - other : String(one).localeCompare(String(other), "en", { numeric: true })) || a - b;
       });
     };
-    const search = element("input", { type: "search", placeholder: "Search", "aria-label": `Search ${given.title}`, oninput: (event) => {
+    const search = element("input", { type: "search", placeholder: "Search", "aria-label": `Search ${box.dataset.title}`, oninput: (event) => {
       const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
       state.rows = texts.map((_, row) => row).filter((row) => words.every((word) => texts[row].includes(word)));
       state.most = 50;

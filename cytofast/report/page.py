@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import html
-import json
-import math
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from cytofast.report.parts import Drawn, Listed, Part, Prose, Section
+from cytofast.report.packing import embedded, figure_content, slug, table_content
+from cytofast.report.parts import Drawn, Listed, Part, Prose, Section, counted
 
-_DIGITS = 6
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
 )
@@ -41,7 +38,8 @@ def page(title: str, about: str, facts: Sequence[tuple[str, str]], sections: Seq
     summary = "".join(
         f'<li class="{line.tone}">{_text(line.text)} <a href="#{key}">more</a></li>' for key, line in news
     )
-    body = "".join(_section(section) for section in sections)
+    tables: dict[int, str] = {}
+    body = "".join(_section(section, tables) for section in sections)
     drawn = any(isinstance(part, Drawn) for section in sections for part in section.parts)
     library = get_plotlyjs().replace("</script", "<\\/script") if drawn else ""
     return (
@@ -66,79 +64,33 @@ def _text(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def _section(section: Section) -> str:
-    parts = "".join(_part(part) for part in section.parts)
+def _section(section: Section, tables: dict[int, str]) -> str:
+    parts = "".join(_part(part, tables) for part in section.parts)
     return f'<section id="{section.key}">\n<h2>{_text(section.title)}</h2>\n{parts}</section>\n'
 
 
-def _part(part: Part) -> str:
+def _part(part: Part, tables: dict[int, str]) -> str:
     if isinstance(part, Prose):
         return f'<p class="{part.tone}">{_text(part.text)}</p>\n'
+    name = slug(part.name)
     if isinstance(part, Listed):
-        return (
-            f'<h3>{_text(part.title)}</h3>\n<p class="soft">{_text(part.caption)}</p>\n'
-            f"{_table(part.name, part.title, part.table, opened=part.opened)}"
-        )
+        table = _table(name, part.title, part.table, tables, opened=part.opened)
+        return f'<h3>{_text(part.title)}</h3>\n<p class="soft">{_text(part.caption)}</p>\n{table}'
     meta = part.figure.layout.meta or {}
+    height = part.figure.layout.height or 400
     return (
-        f'<h3>{_text(part.title)}</h3>\n<figure>\n<div class="wide"><div class="plot" data-name="{part.name}" role="img" '
-        f'aria-label="{_text(meta.get("alt", part.title))}" style="min-height:{part.figure.layout.height or 400}px">'
-        f"</div></div>\n"
+        f'<h3>{_text(part.title)}</h3>\n<figure>\n<div class="wide"><div class="plot" data-name="{name}" role="img" '
+        f'aria-label="{_text(meta.get("alt", part.title))}" style="min-height:{height}px"></div></div>\n'
         f"<figcaption>{_text(meta.get('caption', ''))}</figcaption>\n"
-        f"{_json(f'figure-{part.name}', figure_content(part))}"
-        f"{_table(part.name, part.title, part.table, opened=False)}</figure>\n"
+        f"{embedded(f'figure-{name}', figure_content(part.figure))}"
+        f"{_table(name, part.title, part.table, tables, opened=False)}</figure>\n"
     )
 
 
-def figure_content(part: Drawn) -> dict[str, Any]:
-    """Data and layout as Plotly's script takes them."""
-    content: dict[str, Any] = json.loads(part.figure.to_json(validate=False))
-    return {"data": content["data"], "layout": content["layout"]}
-
-
-def _table(name: str, title: str, table: pl.DataFrame, *, opened: bool) -> str:
-    rows = f"{table.height:,} row{'' if table.height == 1 else 's'}"
-    box = f'<div data-table="{name}"></div>'
-    return _json(f"table-{name}", table_content(table, title)) + (
-        f"{box}\n" if opened else f"<details><summary>Table: {rows}</summary>{box}</details>\n"
-    )
-
-
-def table_content(table: pl.DataFrame, title: str) -> dict[str, Any]:
-    """A table column by column; text that repeats is numbered, since plates have many wells."""
-    return {"title": title, "rows": table.height, "columns": [_column(series) for series in table.get_columns()]}
-
-
-def _column(series: pl.Series) -> dict[str, Any]:
-    name = series.name.removeprefix("Metadata_")
-    kind = series.dtype
-    if kind == pl.Boolean:
-        series, kind = (
-            series.replace_strict({True: "yes", False: "no"}, default=None, return_dtype=pl.String),
-            pl.String(),
-        )
-    if kind.is_integer():
-        return {"name": name, "number": True, "values": series.to_list()}
-    if kind.is_numeric():
-        return {"name": name, "number": True, "values": [_rounded(value) for value in series.cast(pl.Float64)]}
-    if isinstance(kind, pl.List):
-        series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)
-    texts = series.cast(pl.String)
-    words = texts.drop_nulls().unique(maintain_order=True)
-    if words.len() > 0.5 * series.len():
-        return {"name": name, "number": False, "values": texts.to_list()}
-    codes = {word: code for code, word in enumerate(words)}
-    return {"name": name, "number": False, "words": words.to_list(), "values": [codes.get(text) for text in texts]}
-
-
-def _rounded(value: float | None) -> float | int | None:
-    """Six digits, which is what float32 holds; what is not finite has no place in JSON."""
-    if value is None or not math.isfinite(value):
-        return None
-    shown = float(f"{value:.{_DIGITS}g}")
-    return int(shown) if shown.is_integer() and abs(shown) < 2**53 else shown
-
-
-def _json(key: str, content: dict[str, Any]) -> str:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f'<script type="application/json" id="{key}">{text.replace("<", chr(92) + "u003c")}</script>\n'
+def _table(name: str, title: str, table: pl.DataFrame, tables: dict[int, str], *, opened: bool) -> str:
+    """A table's place, and its content unless the page has it already."""
+    source = tables.setdefault(id(table), name)
+    content = embedded(f"table-{name}", table_content(table)) if source == name else ""
+    box = f'<div data-table="{source}" data-title="{_text(title)}"></div>'
+    folded = f"<details><summary>Table: {counted(table.height, 'row')}</summary>{box}</details>"
+    return f"{content}{box if opened else folded}\n"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+import polars as pl
 
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito 2008, the ones that stand out from white and from black."""
@@ -93,3 +94,13 @@ def short(text: object, most: int = 34) -> str:
     shown = "" if text is None else str(text)
     half = (most - 1) // 2
     return shown if len(shown) <= most else f"{shown[: most - 1 - half]}…{shown[-half:]}"
+
+
+def limits(values: pl.Series) -> tuple[float, float]:
+    """The least and the largest value; 0 and 0 where there is none.
+
+    >>> limits(pl.Series([2, None, 5]))
+    (2.0, 5.0)
+    """
+    known = values.cast(pl.Float64).drop_nulls().to_list()
+    return (min(known), max(known)) if known else (0.0, 0.0)

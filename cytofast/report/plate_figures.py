@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
-from cytofast.report.palette import QUIET, colour, figure, nothing, short
+from cytofast.report.palette import QUIET, colour, figure, limits, nothing, short
 from cytofast.schema import require_columns
 
 
@@ -48,7 +48,7 @@ def control_drift(table: pl.DataFrame) -> go.Figure:
         xaxis={"type": "category", "tickangle": -60, "tickfont": {"size": 10}, "showgrid": False},
         yaxis={"title": {"text": "drift, robust SD"}, "rangemode": "tozero"},
         shapes=[_line(1.0)],
-        meta={"least": 8 * table.height, "most": 240 + 70 * table.height},
+        meta={"least": 8 * table.height, "most": 420 + 60 * table.height},
     )
 
 
@@ -65,8 +65,8 @@ def _line(height: float) -> dict[str, Any]:
 
 
 def _span(values: pl.Series) -> str:
-    known = values.drop_nulls()
-    return f"{float(known.min()):.2g} and {float(known.max()):.2g}" if known.len() else "unknown limits"  # type: ignore[arg-type]
+    low, high = limits(values)
+    return f"{low:.2g} and {high:.2g}"
 
 
 def _dots(names: list[str], values: pl.Series, name: str, series: int, hover: list[Any]) -> go.Scatter:
@@ -119,7 +119,7 @@ def cell_counts(table: pl.DataFrame) -> go.Figure:
         "seeded, treated or segmented differently.",
         xaxis={"type": "category", "tickangle": -60, "tickfont": {"size": 10}, "showgrid": False},
         yaxis={"title": {"text": "cells of a control well"}, "rangemode": "tozero"},
-        meta={"least": 8 * table.height, "most": 240 + 70 * table.height},
+        meta={"least": 8 * table.height, "most": 420 + 60 * table.height},
     )
 
 

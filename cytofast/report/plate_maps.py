@@ -18,7 +18,7 @@ from cytofast.schema import require_columns
 _SIDES = ((2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
 _ROOM = 1000
 """Pixels that a figure is thought to have in width; the page scales its height to what it has."""
-_EXTRA = 90
+_EXTRA = 104
 _LEAST = 90
 """Pixels that a plate needs in width; where there is less room, the figure scrolls."""
 Singles = NDArray[np.float32]
@@ -108,7 +108,7 @@ def plates(
             _title(title, left + (width + 1) / 2, top + 0.2) for title, (left, top) in zip(titles, corners, strict=True)
         ],
         shapes=[_frame(left + 0.5, top + 0.5, sides) for left, top in corners],
-        margin={"l": 8, "r": 8, "t": 20, "b": 70},
+        margin={"l": 8, "r": 8, "t": 34, "b": 70},
         xaxis={"visible": False, "range": [0, span[0]], "constrain": "domain"},
         yaxis={"visible": False, "range": [span[1] - 1.5, -1.5], "scaleanchor": "x", "constrain": "domain"},
         updatemenus=[{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}]

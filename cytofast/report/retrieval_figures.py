@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from cytofast.report.palette import QUIET, colour, figure, nothing, short, symbol
+from cytofast.report.palette import QUIET, colour, figure, limits, nothing, short, symbol
 from cytofast.retrieval.significance import fraction_retrieved
 from cytofast.schema import as_columns, is_metadata, require_columns
 from cytofast.tasks.results import AGAINST
@@ -228,8 +228,9 @@ def fractions(table: pl.DataFrame) -> go.Figure:
     lines = conditions_of(known, by).n_unique()
     return figure(
         traces,
-        alt=f"Fraction retrieved of {known.height} tasks and conditions, from {known['fraction_retrieved'].min():.2f} to "
-        f"{known['fraction_retrieved'].max():.2f}.",
+        alt=f"Fraction retrieved of {known.height} tasks and conditions, from "
+        f"{limits(known['fraction_retrieved'])[0]:.2f} to "
+        f"{limits(known['fraction_retrieved'])[1]:.2f}.",
         caption="Fraction retrieved (q < 0.05) by task and condition, with its 95 % interval. Where a published "
         "number belongs to a "
         "line, a grey stroke marks it.",

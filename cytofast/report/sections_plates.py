@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import polars as pl
-
 from cytofast.report import plate_figures
 from cytofast.report.evidence import Evidence
 from cytofast.report.parts import Drawn, Listed, Part, Prose, Section, counted
-from cytofast.report.plate_maps import plates
-from cytofast.schema import BATCH, PLATE, WELL
+from cytofast.report.sections_wells import wells_parts
 
 _FAR = 1.0
-_KEYS = {BATCH: "batch", PLATE: "plate", WELL: "well"}
 
 
 def plates_section(evidence: Evidence) -> Section:
@@ -20,87 +16,11 @@ def plates_section(evidence: Evidence) -> Section:
         return Section("plates", "Plates", [Prose("There is no plate in the store.", "note")])
     parts: list[Part] = []
     news: list[Prose] = []
-    parts += _maps(evidence)
+    parts += wells_parts(evidence)
     parts += _coverage(evidence, news)
     parts += _drift(evidence, news)
     parts += _edge(evidence)
     return Section("plates", "Plates", parts, news)
-
-
-def _maps(evidence: Evidence) -> list[Part]:
-    """Every well of every plate, by several values."""
-    wells = evidence.wells
-    if not wells.table.height:
-        return [*wells.notes, Prose("No well is known, so no plate can be drawn.", "note")]
-    table, labels = wells.table, {}
-    if table["cells"].is_not_null().any():
-        labels["cells"] = "cells"
-    chosen = {}
-    if evidence.edge.table.height:
-        chosen[evidence.edge.table["feature"][0]] = "strongest edge effect"
-    drifted = (
-        evidence.drift.table.filter(evidence.drift.table["most_drifted_feature"].is_not_null())
-        if evidence.drift.table.height
-        else evidence.drift.table
-    )
-    if drifted.height:
-        worst = drifted.sort("largest_drift", descending=True, nulls_last=True)["most_drifted_feature"][0]
-        chosen[worst] = f"{chosen[worst]} and drift" if worst in chosen else "strongest drift"
-    if chosen:
-        values = evidence.well_values(list(chosen))
-        if values.table.height:
-            table = table.join(values.table, on=list(_KEYS.values()), how="left", nulls_equal=True)
-            labels |= {name: f"{name} ({why})" for name, why in chosen.items()}
-    replicates = _replicates(evidence)
-    for frame, name, label in replicates:
-        table = table.join(
-            frame, on=[key for key in _KEYS.values() if key in frame.columns], how="left", nulls_equal=True
-        )
-        labels[name] = label
-    if not labels:
-        return [*wells.notes, Prose("Neither cells nor values of wells are known, so plates are not drawn.", "note")]
-    drawn = plates(table, labels)
-    lost = table.filter(table["plate_row"].is_null())["well"].unique()
-    notes: list[Part] = (
-        [Prose(f"{len(lost)} names are no wells and have no place: {', '.join(lost.head(5))}.", "note")]
-        if len(lost)
-        else []
-    )
-    return [*wells.notes, *notes, Drawn("plates", "Every well at its place", drawn, table)]
-
-
-def _replicates(evidence: Evidence) -> list[tuple[pl.DataFrame, str, str]]:
-    """What retrieval says of each well: how well its perturbation repeats, and how well it finds its replicates."""
-    keys = [name for name in _KEYS if name in evidence.profiles.table.columns]
-    if len(keys) < len(_KEYS):
-        return []
-    precision, correlation = [], []
-    for answer in evidence.activity:
-        if answer.of_wells.table.height:
-            precision.append(answer.of_wells.table.select(*keys, "average_precision"))
-        if answer.replicates.table.height:
-            repeats = answer.replicates.table
-            sameby = [name for name in repeats.columns if name.startswith("Metadata_")]
-            joined = answer.profiles.select(*keys, *sameby).join(repeats, on=sameby, how="inner")
-            correlation.append(joined.select(*keys, "replicate_correlation"))
-    found = []
-    if correlation:
-        found.append(
-            (
-                pl.concat(correlation).rename(_KEYS).unique(_KEYS.values()),
-                "replicate_correlation",
-                "replicate correlation of the well's perturbation",
-            )
-        )
-    if precision:
-        found.append(
-            (
-                pl.concat(precision).rename(_KEYS).unique(_KEYS.values()),
-                "average_precision",
-                "average precision: does the well find its replicates",
-            )
-        )
-    return found
 
 
 def _coverage(evidence: Evidence, news: list[Prose]) -> list[Part]:

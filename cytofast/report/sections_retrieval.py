@@ -63,11 +63,12 @@ def _asked(evidence: Evidence, news: list[Prose]) -> list[Part]:
     rule = evidence.rule()
     key = rule.pos_sameby[0]
     left = evidence.content["levels"][evidence.chosen]["features"] - len(evidence.features)
+    most = max(evidence.draws(answer.profiles) for answer in answers)
     about = (
         f"Asked of level {evidence.chosen}: do the wells of a {key.removeprefix('Metadata_')} find each other, by "
         "cosine similarity of "
         f"{len(evidence.features):,} features, among the negative controls ({rule.controls}) of their plate? p comes "
-        "from permuted labels."
+        f"from permuted labels ({most:,} draws at most where it is not exact)."
     )
     if left:
         about += f" {left:,} features with more than 5 % missing values are left out."
@@ -98,8 +99,7 @@ def found_parts(
     if whole["n_untested"][0]:
         parts.append(
             Prose(
-                f"{whole['n_untested'][0]:,} perturbations could not be tested: a single profile, or no control on "
-                "their plates.",
+                f"{counted(whole['n_untested'][0], kind)} could not be tested, with nothing to find or nothing else.",
                 "note",
             )
         )
@@ -110,6 +110,7 @@ def found_parts(
             if numbers["fraction_retrieved"] is None or numbers["upper"] - numbers["lower"] > _WIDE
         ][:12]
     hits = _hits(table, by)
+    shown = hits.head(_MOST_ROWS)
     parts += [
         Drawn(
             f"boxes-{name}",
@@ -121,9 +122,9 @@ def found_parts(
             f"against_p-{name}",
             "Mean average precision against chance",
             retrieval_figures.map_against_p(table, by),
-            hits.head(_MOST_ROWS),
+            shown,
         ),
-        Listed(f"hits-{name}", "Hits", hits.head(_MOST_ROWS), _caption(hits)),
+        Listed(f"hits-{name}", "Hits", shown, _caption(hits)),
     ]
     return parts
 
@@ -131,7 +132,7 @@ def found_parts(
 def _caption(hits: pl.DataFrame) -> str:
     text = "Perturbations by q-value, the surest first. Search for names, targets or mechanisms; click on a heading to sort."
     if hits.height > _MOST_ROWS:
-        text += f" The first {_MOST_ROWS:,} of {hits.height:,} rows; cytofast map writes all."
+        text += f" The first {_MOST_ROWS:,} of {counted(hits.height, 'row')}; cytofast map writes all."
     return text
 
 

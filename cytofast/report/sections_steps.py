@@ -112,7 +112,8 @@ def map_section(evidence: Evidence) -> Section:
             f"{len(evidence.features):,} features."
         ),
     ]
-    for column in (colours or [None])[:2]:
+    chosen: list[str | None] = [*colours[:2]] or [None]
+    for column in chosen:
         label = "" if column is None else f", by {column.removeprefix('Metadata_')}"
         figure = step_figures.profile_map(shown, axes[0], axes[1], column, name)
         parts.append(

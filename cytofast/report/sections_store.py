@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from cytofast.report.evidence import Evidence
+from cytofast.report.palette import limits
 from cytofast.report.parts import Listed, Part, Prose, Section, counted
 from cytofast.store.manifest import Manifest
 
@@ -49,11 +50,15 @@ def store_section(evidence: Evidence) -> Section:
         counts = evidence.ask("replicate_counts", by=evidence.perturbation)
         parts += counts.notes
         if counts.table.height:
-            wells = counts.table["wells"]
+            few, many = limits(counts.table["wells"])
             parts += [
                 Prose(
                     f"{counts.table.height:,} perturbations ({evidence.perturbation.removeprefix('Metadata_')}) stand in "
-                    f"{wells.min():,} to {wells.max():,} wells each, half of them in at most {wells.median():.0f}."
+                    + (
+                        f"{counted(int(few), 'well')} each."
+                        if few == many
+                        else f"{few:,.0f} to {many:,.0f} wells each."
+                    )
                 ),
                 Listed("replicates", "Perturbations", counts.table, "Wells, plates and batches of each.", opened=False),
             ]

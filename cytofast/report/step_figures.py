@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from cytofast.report.palette import AMOUNT, QUIET, colour, figure, nothing, short
+from cytofast.report.palette import AMOUNT, QUIET, colour, figure, limits, nothing, short
 from cytofast.report.plate_figures import plate_names
 from cytofast.schema import parse_features, require_columns
 
@@ -44,7 +44,7 @@ def reference_spread(table: pl.DataFrame) -> go.Figure:
                 hovertemplate="%{x}<br>%{y:.3g} times the usual spread<extra></extra>",
             )
         ],
-        alt=f"Spread of reference wells on {known.height} plates, from {middle.min():.2g} to {middle.max():.2g} "
+        alt=f"Spread of reference wells on {known.height} plates, from {limits(middle)[0]:.2g} to {limits(middle)[1]:.2g} "
         "times the usual.",
         caption="Spread of the wells that each plate was scaled by, feature by feature as a multiple of the "
         "feature's median "
@@ -64,7 +64,7 @@ def reference_spread(table: pl.DataFrame) -> go.Figure:
                 "line": {"color": QUIET, "dash": "dot"},
             }
         ],
-        meta={"least": 8 * known.height, "most": 240 + 70 * known.height},
+        meta={"least": 8 * known.height, "most": 420 + 60 * known.height},
     )
 
 
