@@ -163,7 +163,11 @@ class CrossMatching(CrossTask):
     Each perturbation is the median of its wells; by default only those count that were detected. Features are those that
     both sides have. Positives and negatives are of the other kind. The labels of the first side are restricted to those that the
     second side bears: a compound is judged by the genes that were perturbed.
-    For the score of the preprint see :class:`PercentMatching`.
+
+    Read few labels with care. With ``null="cpjump1"`` a perfect ranking has the smallest p there is, however few perturbations
+    the other side has: of seven ORFs detected in a planted screen without a pair, two were "retrieved".
+    ``null="labels"`` knows how few there are; neither knows that guides of a gene resemble each other and so match by
+    chance together. For the score of the preprint see :class:`PercentMatching`.
     """
 
     name: str = "cross_matching"
