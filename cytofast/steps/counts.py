@@ -88,6 +88,8 @@ class RegressCellCount(Step):
         if not schema[self.count].is_numeric():
             raise SchemaError(f"RegressCellCount: count column {self.count!r} holds {schema[self.count]}, not numbers.")
         features = [n for n in resolve_features(schema, self.features, "RegressCellCount") if n != self.count]
+        if not features:
+            raise SchemaError(f"RegressCellCount: there is no feature to correct beside the count {self.count!r}.")
         require_rows(profiles, "RegressCellCount")
         fit = self.merge(
             [self._fit_block(frame, block) for frame, block in column_blocks(profiles, [self.count], features)]

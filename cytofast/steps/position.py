@@ -66,6 +66,7 @@ class CentreWells(Step):
     """
 
     name: ClassVar[str] = "centre_wells"
+    version: ClassVar[int] = 2
     measured: ClassVar[tuple[str, ...]] = ("feature", "centre", "n_reference")
     """The columns of the fit, beside the ``by`` columns."""
 
@@ -173,7 +174,7 @@ class MedianPolish(Step):
 
     The table of wells of a plate is an overall value + row effect + column effect + residual; medians of rows and of
     columns are taken away in turn until that changes little. The algorithm of R's ``medpolish``. Missing wells and
-    values are skipped.
+    missing or infinite values are skipped.
 
     Parameters
     ----------
@@ -197,6 +198,7 @@ class MedianPolish(Step):
     """
 
     name: ClassVar[str] = "median_polish"
+    version: ClassVar[int] = 2
     measured: ClassVar[tuple[str, ...]] = ("feature", "kind", "position", "effect")
     """The columns of the fit, beside the ``by`` columns."""
 
@@ -252,6 +254,8 @@ class MedianPolish(Step):
             codes, keys = group_rows(frame, by)
             row, column = positions(frame[self.well], "MedianPolish")
             matrix = to_matrix(frame, block)
+            # An infinite median would take the whole row or column with it.
+            matrix = np.where(np.isfinite(matrix), matrix, np.nan)
             for group in range(keys.height):
                 chosen = np.flatnonzero(codes == group)
                 shape = int(row[chosen].max()) + 1, int(column[chosen].max()) + 1

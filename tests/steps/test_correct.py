@@ -359,3 +359,22 @@ def test_a_position_whose_centre_is_undefined_is_told(statistic):
         got = CentreWells(statistic=statistic)(frame)
     assert got["Cells_A_a"].to_list() == [None, None, -1.0, 1.0]
     assert got["Cells_A_b"].to_list() == [-1.0, 1.0, None, None]
+
+
+def test_an_infinite_well_leaves_the_others_alone():
+    frame = pl.DataFrame(
+        {
+            "Metadata_Plate": ["P"] * 6,
+            "Metadata_Well": ["A01", "A02", "A03", "B01", "B02", "B03"],
+            "Cells_A_a": [np.inf, -np.inf, 2.0, 13.0, 14.0, 12.0],
+        }
+    )
+    holed = frame.with_columns(pl.when(pl.col("Cells_A_a").is_finite()).then("Cells_A_a"))
+    got = MedianPolish()(frame)["Cells_A_a"].to_list()
+    assert got[:2] == [np.inf, -np.inf]
+    assert got[2:] == MedianPolish()(holed)["Cells_A_a"].to_list()[2:]
+
+
+def test_a_count_without_features():
+    with pytest.raises(SchemaError, match="no feature to correct beside the count 'Cells_Count_Count'"):
+        RegressCellCount(count="Cells_Count_Count")(pl.DataFrame({"Cells_Count_Count": [1, 2]}))
