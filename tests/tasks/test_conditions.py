@@ -287,3 +287,32 @@ def test_wrong_arguments_are_refused(experiment):
             Benchmark.from_toml(text)
     with pytest.raises(RecipeError, match="option of all tasks"):
         Benchmark.named("cpjump1").with_options(position="same")
+
+
+def test_a_damaged_part_is_named(experiment, benchmark, tmp_path):
+    answer_conditions(experiment, benchmark, folder=tmp_path)
+    part = next((tmp_path / "parts").iterdir()) / "part.json"
+    part.write_text("{")
+    with pytest.raises(StoreError, match=r"part.json: cannot be read.*delete"):
+        answer_conditions(experiment, benchmark, folder=tmp_path)
+    (tmp_path / "pairs.parquet").unlink()
+    with pytest.raises(StoreError, match=r"'pairs' missing.*cytofast benchmark"):
+        read_results(tmp_path)
+
+
+def test_what_is_known_of_plates_is_joined_by_batch_and_plate(experiment, tmp_path):
+    from cytofast.tasks.plates import with_plates
+
+    wells = experiment.drop("Metadata_Time").with_columns(pl.lit("B1").alias("Metadata_Batch")).lazy()
+    plates = experiment.select("Metadata_Plate", "Metadata_Time").unique(maintain_order=True)
+    rows = [f"B1\t{plate}\t{time}\nB2\t{plate}\t0\n" for plate, time in plates.rows()]
+    path = tmp_path / "plates.tsv"
+    path.write_text("Batch\tAssay_Plate_Barcode\tTime\n" + "".join(rows))
+    joined = with_plates(wells, path).collect()
+    assert joined["Metadata_Time"].cast(pl.Int32).to_list() == experiment["Metadata_Time"].to_list()
+    # A plate that stands twice would make two of each well.
+    with pytest.raises(DataError, match="stand more than once"):
+        with_plates(wells.drop("Metadata_Batch"), path)
+    path.write_text("Compound\tTime\nx\t1\n")
+    with pytest.raises(SchemaError, match="Metadata_Plate"):
+        with_plates(wells, path)
