@@ -23,7 +23,6 @@ import numpy as np
 import polars as pl
 
 import cytofast
-from benchmarks.shapes import feature_names
 from cytofast import Benchmark, RobustMAD, answer_conditions
 from cytofast.store.layout import PlateName
 from cytofast.store.manifest import Manifest
@@ -144,7 +143,11 @@ class Planted:
         }
         texts = dict.fromkeys(("Metadata_gene", "Metadata_target_list"), pl.String)
         table = pl.DataFrame(metadata).cast(texts)  # type: ignore[arg-type]
-        return table.hstack(pl.DataFrame(x.astype(np.float32), schema=feature_names(f), orient="row"))
+        return table.hstack(
+            pl.DataFrame(
+                x.astype(np.float32), schema=[f"Cells_Texture_Planted_{i:04d}" for i in range(f)], orient="row"
+            )
+        )
 
     def profiles(self) -> Iterator[pl.DataFrame]:
         """Normalized wells, a plate at a time."""
