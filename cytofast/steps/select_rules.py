@@ -223,7 +223,7 @@ class DropNoisy(Selection):
 
     Dropped is what has a mean over perturbations of the standard deviation within each > ``cutoff``.
     The ``noise_removal`` of pycytominer; profiles must be normalized for one cutoff to fit all. Rows whose perturbation
-    is null belong to no group, as there.
+    is null belong to no group, and a perturbation with infinite values does not count, as there.
 
     Parameters
     ----------
@@ -268,9 +268,9 @@ class DropNoisy(Selection):
             inner = np.zeros(keys.height + 1, dtype=np.int64)
             np.cumsum(np.bincount(codes[codes >= 0], minlength=keys.height), out=inner[1:])
             counts, _, squares = grouped_moments(columns[:, rows][:, order], inner)
-            defined = counts > 0
+            # Replicates with infinite values have no spread, as in pandas; the others decide.
+            defined = (counts > 0) & np.isfinite(squares)
             spread = np.sqrt(np.divide(squares, counts, out=np.zeros(squares.shape), where=defined))
-            spread[np.isnan(spread)] = np.inf  # of infinite values
             np.divide(spread.sum(axis=0), defined.sum(axis=0), out=mean[group], where=defined.any(axis=0))
         return Judgement(~(mean > self.cutoff), mean, self.cutoff, "mean standard deviation of replicates")
 
