@@ -4,8 +4,9 @@
 
 Tasks: ``lasso`` (300 perturbations x 600 features -> 978 genes, nested 5 x 5), ``lincs`` (1,140 x 119 -> 978, 25 x 5).
 scikit-learn fits a sample of genes spread over all, each through every outer fold; its time for all genes is the mean of
-the sample times their number, shared out over the cores without loss, which flatters it. ``seconds`` is ours for the same
-work; ``seconds_with_null`` is what a user waits for, the shuffled null included. Prints one JSON line.
+the sample times their number. Both sides run on one thread a fit and are compared in seconds of a core (which other
+programs on the machine do not change); ``core_seconds`` is ours without the null, ``seconds_with_null`` what a user waits
+for. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def peer(pair, question, genes, fold) -> tuple[float, np.ndarray]:
     x, y = pair.a.values, pair.b.values
     groups = np.arange(len(pair))
     r2 = np.zeros((len(genes), fold.max() + 1))
-    begin = time.perf_counter()
+    begin = time.process_time()
     for f in range(fold.max() + 1):
         train, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         inner = question._inner(groups[train], f)
@@ -60,7 +61,7 @@ def peer(pair, question, genes, fold) -> tuple[float, np.ndarray]:
             model = make_pipeline(StandardScaler(), LassoCV(cv=inner))
             model.fit(x[train], y[train, gene])
             r2[i, f] = model.score(x[test], y[test, gene])
-    return time.perf_counter() - begin, r2
+    return time.process_time() - begin, r2
 
 
 def main() -> None:
@@ -83,9 +84,9 @@ def main() -> None:
     replace(question, folds=2, inner_folds=2, n_penalties=5).predict(modalities(20, 5, 3))  # compiles
 
     fold = question._folds(np.arange(rows))
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     found = question.predict(pair, "morphology")
-    whole = time.perf_counter() - begin
+    whole, worked = time.perf_counter() - begin, time.process_time() - worked
     cores = len(os.sched_getaffinity(0))
     out = {
         "task": given.task,
@@ -93,9 +94,9 @@ def main() -> None:
         "features": features,
         "targets": targets,
         "folds": folds,
-        # The null is the same work again, once.
-        "seconds": round(whole / 2, 2),
         "seconds_with_null": round(whole, 2),
+        # The null is the same work again, once.
+        "core_seconds": round(worked / 2, 2),
         "cores": cores,
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "percent_predictable": round(found.percent_predictable(100)["percent"].item(), 1),
@@ -106,8 +107,8 @@ def main() -> None:
         seconds, r2 = peer(pair, question, genes, fold)
         out |= {
             "sample": len(genes),
-            "sklearn_seconds_estimated": round(seconds / len(genes) * targets / cores, 1),
-            "ratio": round(seconds / len(genes) * targets / cores / (whole / 2), 1),
+            "sklearn_core_seconds_estimated": round(seconds / len(genes) * targets, 1),
+            "ratio": round(seconds / len(genes) * targets / (worked / 2), 1),
             "r2_largest_difference": float(np.abs(r2 - found.r2[genes]).max()),
             "r2_median_difference": float(np.median(np.abs(r2 - found.r2[genes]))),
         }

@@ -12,7 +12,7 @@ import typer
 from cytofast import resources
 from cytofast.cli.render import Format, progress_bar, say, show, written
 from cytofast.cli.step_commands import Memory, Threads, columns_of, names_of, require_distinct
-from cytofast.errors import RecipeError
+from cytofast.errors import RecipeError, SchemaError
 
 
 class ModelName(StrEnum):
@@ -57,10 +57,18 @@ def crossmodal(
     on: On,
     store: StoreArgument = None,
     source_features: Annotated[
-        str | None, typer.Option("--from-features", metavar="PREFIX_OR_LIST", help="Features of --from.")
+        str | None,
+        typer.Option(
+            "--from-features",
+            metavar="PREFIX_OR_LIST",
+            help="A prefix, *ending, or names with commas: features of --from.",
+        ),
     ] = None,
     target_features: Annotated[
-        str | None, typer.Option("--to-features", metavar="PREFIX_OR_LIST", help="Features of --to.")
+        str | None,
+        typer.Option(
+            "--to-features", metavar="PREFIX_OR_LIST", help="A prefix, *ending, or names with commas: features of --to."
+        ),
     ] = None,
     level: LevelOption = Pairing.TREATMENT,
     model: Annotated[ModelName, typer.Option(help="What predicts.")] = ModelName.LASSO,
@@ -129,8 +137,14 @@ def mechanism(
     on: On,
     label: Annotated[str, typer.Option(metavar="COLUMN", help="The mechanism or target of a perturbation.")],
     store: StoreArgument = None,
-    first_features: Annotated[str | None, typer.Option(metavar="PREFIX_OR_LIST", help="Features of --first.")] = None,
-    second_features: Annotated[str | None, typer.Option(metavar="PREFIX_OR_LIST", help="Features of --second.")] = None,
+    first_features: Annotated[
+        str | None,
+        typer.Option(metavar="PREFIX_OR_LIST", help="A prefix, *ending, or names with commas: features of --first."),
+    ] = None,
+    second_features: Annotated[
+        str | None,
+        typer.Option(metavar="PREFIX_OR_LIST", help="A prefix, *ending, or names with commas: features of --second."),
+    ] = None,
     level: LevelOption = Pairing.TREATMENT,
     groups: Groups = None,
     cluster: Annotated[bool, typer.Option(help="Cluster instead of classify.")] = False,
@@ -173,8 +187,8 @@ def mechanism(
         pair = _pair(store, (first, second), on, (first_features, second_features), level, drop_missing)
         rows = asked.labelled(pair)
         say(f"{len(rows.rows):,} rows of {len(rows.names)} classes")
-        for reason, n in rows.left_out.rows():
-            say(f"left out: {n:,} rows, {reason}")
+        for note, n in rows.notes.rows():
+            say(f"{note}: {n:,} rows")
         table = asked.cluster(pair) if cluster else None
         result = None if cluster else asked.classify(pair, progress)
     if table is None and result is not None:
@@ -206,6 +220,7 @@ def _pair(
     opened = None if store is None else open_store(store)
     tables: list[pl.LazyFrame] = [read_profiles(Path(name)) if opened is None else opened.scan(name) for name in names]
     short = [Path(name).name.split(".", 1)[0] if opened is None else name for name in names]
+    chosen = [_features(text, table) for text, table in zip(features, tables, strict=True)]
     called = (short[0], short[1]) if short[0] != short[1] else names
     pair = align(
         tables[0],
@@ -213,8 +228,8 @@ def _pair(
         columns_of(on),
         level.value,
         names=called,
-        a_features=names_of(features[0]),
-        b_features=names_of(features[1]),
+        a_features=chosen[0],
+        b_features=chosen[1],
         missing="drop" if drop_missing else "error",
     )
     say(
@@ -223,6 +238,17 @@ def _pair(
     for modality, reason, n, rows in pair.summary().rows():
         say(f"left out of {modality}: {n:,} ({reason}), {rows:,} rows")
     return pair
+
+
+def _features(text: str | None, table: pl.LazyFrame) -> list[str] | str | None:
+    """As everywhere, and an ending after a star, such as the ``*_at`` of probe sets."""
+    if text is None or not text.strip().startswith("*"):
+        return names_of(text)
+    ending = text.strip().removeprefix("*")
+    found = [name for name in table.collect_schema().names() if name.endswith(ending)]
+    if not found:
+        raise SchemaError(f"no column ends with {ending!r}. Hint: name the features, with commas.")
+    return found
 
 
 def register(app: typer.Typer) -> None:

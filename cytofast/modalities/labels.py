@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -12,11 +13,12 @@ from cytofast.errors import DataError, SchemaError, listed
 from cytofast.schema import require_columns
 
 Integers = NDArray[np.int64]
+Several = Literal["rarest", "leave_out"]
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows that have exactly one class.
+    """Rows with their class.
 
     Attributes
     ----------
@@ -26,15 +28,15 @@ class Labelled:
         ``int64[n_rows]``, codes into ``names``.
     groups
         ``int64[n_rows]``.
-    left_out
-        ``reason, n_rows``.
+    notes
+        ``note, n_rows``: rows that were left out or had several classes.
     """
 
     rows: Integers
     classes: Integers
     groups: Integers
     names: list[str]
-    left_out: pl.DataFrame
+    notes: pl.DataFrame
 
     def table(self) -> pl.DataFrame:
         """One row a class: ``class, n_rows, n_groups``."""
@@ -44,8 +46,10 @@ class Labelled:
         return names.join(counts, on="code", how="left", maintain_order="left").drop("code")
 
 
-def label_rows(metadata: pl.DataFrame, label: str, groups: Integers, separator: str, smallest: int) -> Labelled:
-    """Give rows their class; classes with fewer than ``smallest`` groups go, then rows that have none or several left.
+def label_rows(
+    metadata: pl.DataFrame, label: str, groups: Integers, separator: str, smallest: int, several: Several = "rarest"
+) -> Labelled:
+    """Give rows their class, until every class has at least ``smallest`` groups; the rarest class goes first.
 
     Raises
     ------
@@ -64,48 +68,44 @@ def label_rows(metadata: pl.DataFrame, label: str, groups: Integers, separator: 
         frozenset() if word is None else frozenset(w.strip() for w in word if w is not None and w.strip())
         for word in words.to_list()
     ]
-    unlabelled = np.array([not s for s in sets])
-    kept, first = sorted({w for s in sets for w in s}), _sizes(sets, groups)
-    code = np.full(len(sets), -1, dtype=np.int64)
-    sizes = first
+    everything = _sizes(sets, groups)
+    # A class goes one at a time: a row that it leaves may then be of a single class, and make that class larger.
+    kept = {name: n for name, n in everything.items() if n >= smallest}
     while True:
-        # Leaving out rows of several classes makes classes smaller, so it is done until nothing changes.
-        small = {name for name in kept if sizes.get(name, 0) < smallest}
+        mine = [_chosen(s & kept.keys(), kept, several) for s in sets]
+        sizes = _sizes([frozenset() if name is None else frozenset([name]) for name in mine], groups)
+        small = [name for name in kept if sizes.get(name, 0) < smallest]
         if not small:
             break
-        kept = [name for name in kept if name not in small]
-        place = {name: i for i, name in enumerate(kept)}
-        single = [s & place.keys() if len(s & place.keys()) == 1 else frozenset() for s in sets]
-        sizes = _sizes(single, groups)
-    place = {name: i for i, name in enumerate(kept)}
-    several = np.zeros(len(sets), dtype=np.bool_)
-    for i, s in enumerate(sets):
-        mine = [place[w] for w in s if w in place]
-        several[i] = len(mine) > 1
-        if len(mine) == 1:
-            code[i] = mine[0]
-    present = np.unique(code[code >= 0])
-    if len(present) < 2:
-        largest = sorted(first.items(), key=lambda item: (-item[1], item[0]))[:5]
+        del kept[min(small, key=lambda name: (sizes.get(name, 0), name))]
+    if len(kept) < 2:
+        largest = sorted(everything.items(), key=lambda item: (-item[1], item[0]))[:5]
         raise DataError(
-            f"Mechanism: {len(present)} classes of {label!r} have at least {smallest} perturbations with no other class; "
+            f"Mechanism: {len(kept)} classes of {label!r} have at least {smallest} perturbations of their own; "
             f"two are needed. The largest are {listed([f'{name}: {n}' for name, n in largest])}. "
             "Hint: take a smaller smallest_class, or a coarser label."
         )
-    rows = np.flatnonzero(code >= 0)
-    small_only = ~unlabelled & ~several & (code < 0)
-    reasons = {
-        "no label": int(unlabelled.sum()),
-        f"class of fewer than {smallest} perturbations": int(small_only.sum()),
-        "several classes": int(several.sum()),
+    names = sorted(kept)
+    place = {name: i for i, name in enumerate(names)}
+    code = np.array([-1 if name is None else place[name] for name in mine], dtype=np.int64)
+    ambiguous = sum(len(s & kept.keys()) > 1 for s in sets)
+    notes = {
+        "left out: no label": sum(not s for s in sets),
+        f"left out: classes of fewer than {smallest} perturbations": sum(bool(s) and not s & kept.keys() for s in sets),
+        "left out: several classes" if several == "leave_out" else "several classes: counted as the rarest": ambiguous,
     }
-    left_out = pl.DataFrame(
-        {"reason": list(reasons), "n_rows": list(reasons.values())}, schema={"reason": pl.String, "n_rows": pl.Int64}
+    table = pl.DataFrame(
+        {"note": list(notes), "n_rows": list(notes.values())}, schema={"note": pl.String, "n_rows": pl.Int64}
     )
-    names = [kept[i] for i in present]
-    return Labelled(
-        rows, np.searchsorted(present, code[rows]), groups[rows], names, left_out.filter(pl.col("n_rows") > 0)
-    )
+    rows = np.flatnonzero(code >= 0)
+    return Labelled(rows, code[rows], groups[rows], names, table.filter(pl.col("n_rows") > 0))
+
+
+def _chosen(words: frozenset[str], sizes: dict[str, int], several: Several) -> str | None:
+    """The class of a row that has these."""
+    if not words or (len(words) > 1 and several == "leave_out"):
+        return None
+    return min(words, key=lambda name: (sizes[name], name))
 
 
 def _sizes(sets: list[frozenset[str]], groups: Integers) -> dict[str, int]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cytofast.errors import RecipeError
 from cytofast.kernels.rng import generator
 from cytofast.modalities.align import Aligned
 from cytofast.modalities.folds import group_codes, shuffled_rows
 from cytofast.modalities.fusion import CCA, EARLY, LATE, RGCCA, chosen_fusions, embedded
-from cytofast.modalities.labels import Labelled, label_rows
+from cytofast.modalities.labels import Labelled, Several, label_rows
 from cytofast.modalities.mechanism_result import MechanismResult, class_f1
 
 Doubles = NDArray[np.float64]
@@ -52,8 +54,9 @@ class Mechanism:
     folds, inner_folds
         Outer folds score, inner ones choose the penalty.
     smallest_class
-        Classes with fewer perturbations are left out; so are rows with none or several of the remaining classes. Both
-        are counted in the result.
+        Classes with fewer perturbations are left out, and so are rows without a class; the result counts them.
+    several
+        What a row of several remaining classes is: ``"rarest"``, the most specific of them, or ``"leave_out"``.
     oversample
         Draw rows of smaller classes again until all are of one size, in training rows only.
     components, shrinkage
@@ -69,6 +72,7 @@ class Mechanism:
     folds: int = 5
     inner_folds: int = 3
     smallest_class: int = 5
+    several: Several = "rarest"
     separator: str = "|"
     oversample: bool = True
     components: int = 10
@@ -79,6 +83,8 @@ class Mechanism:
         unknown = [name for name in self.classifiers if name not in _STRENGTHS]
         if unknown or not self.classifiers:
             raise RecipeError.unknown("classifier", unknown[0] if unknown else "", _STRENGTHS)
+        if self.several not in get_args(Several):
+            raise RecipeError.unknown("policy for several classes", self.several, get_args(Several))
         if self.folds < 2 or self.inner_folds < 2 or self.components < 1 or not 0 <= self.shrinkage <= 1:
             raise RecipeError(
                 "Mechanism: folds and inner_folds must be at least 2, components at least 1, and shrinkage in [0, 1]"
@@ -96,7 +102,7 @@ class Mechanism:
         """The rows that have a class, and what was left out."""
         columns = pair.keys.columns[:1] if self.groups is None else self.groups
         groups = group_codes(pair.metadata, columns, "Mechanism")
-        return label_rows(pair.metadata, self.label, groups, self.separator, self.smallest_class)
+        return label_rows(pair.metadata, self.label, groups, self.separator, self.smallest_class, self.several)
 
     def classify(self, pair: Aligned, progress: Progress | None = None) -> MechanismResult:
         """Predict the class of perturbations that were held out, from each modality and each fusion.
@@ -119,18 +125,21 @@ class Mechanism:
         shape = (len(self.classifiers), len(spaces), len(y), len(rows.names))
         probabilities, fold = np.zeros(shape), np.zeros(len(y), dtype=np.int64)
         splitter = StratifiedGroupKFold(self.folds, shuffle=True, random_state=self.seed)
-        total, done = self.folds * len(self.classifiers) * len(spaces), 0
-        for f, (train, test) in enumerate(splitter.split(y, y, rows.groups)):
+        total = self.folds * len(self.classifiers) * len(spaces)
+        splits = list(splitter.split(y, y, rows.groups))
+        models = product(range(self.folds), range(len(self.classifiers)), range(len(spaces)))
+        for done, (f, c, s) in enumerate(models, start=1):
+            train, test = splits[f]
+            classifier, space = self.classifiers[c], spaces[s]
             fold[test] = f
-            for c, classifier in enumerate(self.classifiers):
-                for s, space in enumerate(spaces):
-                    if space == LATE:
-                        probabilities[c, s, test] = probabilities[c, :2, test].mean(axis=1)
-                    else:
-                        probabilities[c, s, test] = self._held_out(classifier, space, sides, rows, train, test, f)
-                    done += 1
-                    if progress is not None:
-                        progress(f"fold {f + 1}, {classifier}, {space}", done, total)
+            if space == LATE:
+                probabilities[c, s, test] = probabilities[c, :2, test].mean(axis=1)
+            else:
+                # The matrices are small: several threads of a BLAS would only wait for each other.
+                with threadpool_limits(1, user_api="blas"):
+                    probabilities[c, s, test] = self._held_out(classifier, space, sides, rows, train, test, f)
+            if progress is not None:
+                progress(f"fold {f + 1}, {classifier}, {space}", done, total)
         return MechanismResult(
             label=self.label,
             keys=pair.keys[rows.rows],
@@ -161,7 +170,8 @@ class Mechanism:
         tables = []
         for space in [pair.a.name, pair.b.name, *(f for f in chosen_fusions(self.fusions) if f in (EARLY, RGCCA, CCA))]:
             x, _ = embedded(space, sides, every, every, self.components, self.shrinkage)
-            found = KMeans(k, n_init=10, random_state=self.seed).fit_predict(x)
+            with threadpool_limits(1):
+                found = KMeans(k, n_init=10, random_state=self.seed).fit_predict(x)
             observed = _jaccard(rows.classes, found, k)
             null = np.stack([_jaccard(shuffled, found, k) for shuffled in shuffles])
             tables.append(

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cytofast import resources
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
@@ -314,8 +315,10 @@ class CrossModalPrediction:
                     progress(item.part, finished[0], len(works))
             return found
 
+        # Threads go to whole fits: those of a BLAS below them would only wait for each other.
         # scikit-learn's networks silence warnings in a way that threads would share, so they run one by one.
-        fits = over_items(work, works, 1 if self.model == "mlp" else resources.current().threads)
+        with threadpool_limits(1, user_api="blas"):
+            fits = over_items(work, works, 1 if self.model == "mlp" else resources.current().threads)
         return self._result(x, y, splits, works, fits, len(values), notes)
 
     def _result(

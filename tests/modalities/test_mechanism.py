@@ -108,14 +108,25 @@ def test_clusters_find_classes_that_are_there():
 
 def test_a_class_of_one_compound_and_rows_of_several_classes_are_left_out_and_counted():
     labels = [f"class {m % 3}" for m in range(90)]
-    labels[0], labels[1], labels[2], labels[3] = None, "rare", "class 0| class 1", "class 0|rare"
-    found = replace(QUICK, fusions=["early"]).labelled(three_classes(labels=labels))
-    assert found.left_out.rows() == [
-        ("no label", 1),
-        ("class of fewer than 5 perturbations", 1),
-        ("several classes", 1),
+    labels[:5] = [None, "rare", "class 0| class 1", "class 0|rare", "rare"]
+    planted = three_classes(labels=labels)
+    strict = replace(QUICK, several="leave_out").labelled(planted)
+    assert strict.notes.rows() == [
+        ("left out: no label", 1),
+        ("left out: classes of fewer than 5 perturbations", 2),
+        ("left out: several classes", 1),
     ]
+    assert strict.table().rows() == [("class 0", 29, 29), ("class 1", 28, 28), ("class 2", 29, 29)]
+    # Class 0 has 30 members at first; class 1 has 29 and so is the more specific.
+    found = QUICK.labelled(planted)
+    assert found.notes.rows()[-1] == ("several classes: counted as the rarest", 1)
     assert found.table().rows() == [("class 0", 29, 29), ("class 1", 29, 29), ("class 2", 29, 29)]
+
+
+def test_a_class_that_goes_gives_its_rows_to_others():
+    labels = ["a|b"] * 5 + ["a"] * 4 + ["c"] * 6 + ["b"]
+    found = replace(QUICK, several="leave_out", classifiers=["logistic"]).labelled(three_classes(16, labels=labels))
+    assert found.table().rows() == [("a", 9, 9), ("c", 6, 6)]
 
 
 def test_bad_questions_are_told():
