@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,7 +126,11 @@ class Shell:
         return True
 
     def _command(self, line: str) -> bool:
-        name, *words = line.split()
+        try:
+            name, *words = shlex.split(line)
+        except ValueError as error:
+            say(f"error: {line!r}: {error}")
+            return True
         if name in {".quit", ".exit"}:
             return False
         if name == ".views":

@@ -160,7 +160,7 @@ def _from_file(file: Path, values: dict[str, Any]) -> tuple[str, dict[str, Any]]
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{file}: cannot be read ({error})") from error
     if "\n-- param " in f"\n{text}":
-        values = dict(read_query(file.stem, "questions", text).values(values))
+        values = dict(read_query(file.stem, "questions", text, str(file)).values(values))
     return text, values
 
 

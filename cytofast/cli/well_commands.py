@@ -248,6 +248,10 @@ def map_profiles(
     if output is not None:
         if store is None:
             require_distinct({"input": Path(source)}, {"output": output})
+        else:
+            from cytofast.store.answering import refuse_inside
+
+            refuse_inside(open_store(store), output)
         # Said now, not after hours.
         kind_of(output)
     profiles = open_store(store).scan(source) if store is not None else read_profiles(Path(source))

@@ -344,10 +344,17 @@ def frames_of(prepared: Prepared) -> Iterator[pl.DataFrame]:
         yield as_polars(prepared.relation().to_arrow_table())
 
 
+def refuse_inside(store: ProfileStore, path: Path) -> None:
+    """Refuse to write into a store what is no part of it: a slip of the hand would replace a plate."""
+    if path.resolve().is_relative_to(store.path.resolve()):
+        raise RecipeError(f"{path} lies inside the store {store.path}, whose files are its own. Hint: write elsewhere.")
+
+
 def write(
     store: ProfileStore, query: str, parameters: Mapping[str, Any] | None, path: Path, form: str, how: Limits
 ) -> int:
     """Write an answer to a file without holding it in memory; gives the number of rows."""
+    refuse_inside(store, path)
     return answered(store, query, parameters, how, lambda ready: write_frames(frames_of(ready), path, form))
 
 

@@ -318,6 +318,8 @@ def _named_values(rank: int, source: str, names: list[str], columns: Sequence[st
 def write_catalog(store: ProfileStore, path: Path | None, *, absolute: bool) -> Path:
     """Write a ``.duckdb`` file of views; see :meth:`ProfileStore.catalog`."""
     target = store.path / NAME if path is None else path
+    if target.exists() and not _is_database(target):
+        raise StoreError(f"{target}: is there already and no DuckDB file. Hint: give another name, or delete it.")
     patience = time.monotonic() + PATIENCE
     while True:
         snapshot = Snapshot(store)
@@ -330,6 +332,14 @@ def write_catalog(store: ProfileStore, path: Path | None, *, absolute: bool) -> 
                 raise
             raise StoreError(f"{target}: the catalog cannot be written ({error})") from error
         return target
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file is DuckDB's, or as damaged as it likes under the name that catalogs have."""
+    if path.name == NAME or path.is_dir():
+        return path.is_file()
+    with path.open("rb") as handle:
+        return handle.read(12)[8:] == b"DUCK"
 
 
 def _write(snapshot: Snapshot, target: Path, *, absolute: bool) -> None:

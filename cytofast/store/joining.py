@@ -14,7 +14,7 @@ from cytofast import resources
 from cytofast.errors import DataError, RecipeError, SchemaError, StoreError, listed
 from cytofast.metadata_tables import read_metadata_table
 from cytofast.parquet import ProfileWriter
-from cytofast.store.answering import Limits, Prepared, answered, as_arrow, as_polars, watched
+from cytofast.store.answering import Limits, Prepared, answered, as_arrow, as_polars, refuse_inside, watched
 from cytofast.store.catalog import quoted
 from cytofast.store.layout import checked_level
 
@@ -56,6 +56,7 @@ class Join:
 
     def write(self, path: str | Path) -> int:
         """Write the rows as Parquet, whole or not at all; gives their number."""
+        refuse_inside(self._prepared.catalog.snapshot.store, Path(path))
         with ProfileWriter(Path(path)) as writer:
             for batch in self.batches():
                 writer.write(batch)

@@ -112,14 +112,17 @@ def _default(text: str) -> Value:
     return float(text) if "." in text else int(text)
 
 
-def read_query(name: str, kind: Kind, text: str) -> Query:
+def read_query(name: str, kind: Kind, text: str, where: str | None = None) -> Query:
     """Read a file's header: sentences, ``-- param name TYPE [= default]  meaning``, ``-- grain column, column``.
+
+    A query of the caller's, from the file ``where``, need not say what it gives.
 
     Raises
     ------
     RecipeError
         The header does not follow this form.
     """
+    file = f"sql/{kind}/{name}.sql" if where is None else where
     sentences: list[str] = []
     parameters: list[Parameter] = []
     grain: tuple[str, ...] = ()
@@ -134,11 +137,14 @@ def read_query(name: str, kind: Kind, text: str) -> Query:
         elif match := _GRAIN.fullmatch(line):
             grain = tuple(column.strip() for column in match[1].split(","))
         elif line.startswith(("-- param", "-- grain")):
-            raise RecipeError(f"sql/{kind}/{name}.sql: the header line {line!r} cannot be read")
+            raise RecipeError(
+                f"{file}: the header line {line!r} cannot be read. Hint: write -- param NAME TYPE = DEFAULT  MEANING, with "
+                "VARCHAR, INTEGER, DOUBLE or BOOLEAN, and two spaces before the meaning."
+            )
         else:
             sentences.append(line.removeprefix("--").strip())
-    if not sentences or (kind != "macros" and not grain):
-        raise RecipeError(f"sql/{kind}/{name}.sql: the header must say what the query gives, and its grain")
+    if where is None and (not sentences or (kind != "macros" and not grain)):
+        raise RecipeError(f"{file}: the header must say what the query gives, and its grain")
     return Query(name, kind, " ".join(sentences), tuple(parameters), grain, text)
 
 

@@ -10,7 +10,9 @@ import time
 import polars as pl
 import pytest
 
+from cytofast import open_store
 from cytofast.cli.shell import Shell
+from cytofast.errors import RecipeError
 from tests import toy
 
 
@@ -133,10 +135,46 @@ def test_errors(cytofast, store, tmp_path, monkeypatch, arguments, message, stat
 # --- the shell -----------------------------------------------------------------------------------------------------
 
 
+def test_nothing_is_written_into_the_store(cytofast, store, tmp_path):
+    """A slip of the hand would replace a plate: the files of a store are its own."""
+    held = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    plate = next(path for path in held if path.suffix == ".parquet")
+    opened = open_store(store)
+    for output in (plate, store / "new.parquet", store / "level=cells" / ".." / "x.csv"):
+        status, _, said = cytofast("sql", "FROM plates", "--store", store, "-o", output)
+        assert (status, "lies inside the store" in said) == (2, True)
+        with pytest.raises(RecipeError, match="inside the store"):
+            opened.join("cells", pl.DataFrame({"k": ["P1"]}), on={"Metadata_Plate": "k"}).write(output)
+    status, _, said = cytofast("map", "cells", "--store", store, "--pos-sameby", "Metadata_Plate", "-o", plate)
+    assert (status, "lies inside the store" in said) == (2, True)
+    status, _, said = cytofast("catalog", store, "-o", plate)
+    assert (status, "no DuckDB file" in said) == (1, True)
+    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == held
+
+
+def test_a_catalog_is_written_anew_whatever_has_become_of_it(cytofast, store, tmp_path):
+    for there in (b"", b"damaged"):
+        (store / "catalog.duckdb").write_bytes(there)
+        assert cytofast("sql", "SELECT 1", "--store", store)[0] == 0
+        assert cytofast("catalog", store)[0] == 0
+    for _ in range(2):
+        assert cytofast("catalog", store, "-o", tmp_path / "mine.db")[0] == 0
+
+
+def test_a_query_of_the_users_own_needs_no_more_than_its_parameters(cytofast, store, tmp_path):
+    file = tmp_path / "mine.sql"
+    file.write_text("-- param n INTEGER = 3  how many\nSELECT $n AS n")
+    _, out, _ = cytofast("sql", "--file", file, "--store", store, "--param", "n=4", "--format", "csv")
+    assert out.splitlines() == ["n", "4"]
+    file.write_text("-- param n INT = 3\nSELECT $n AS n")
+    status, _, said = cytofast("sql", "--file", file, "--store", store)
+    assert status == 2
+    assert f"{file}: the header line" in said.replace("\n", "")
+    assert "VARCHAR, INTEGER, DOUBLE or BOOLEAN" in said
+
+
 @pytest.fixture
 def shell(store, tmp_path):
-    from cytofast import open_store
-
     return Shell(open_store(store), history=tmp_path / "history")
 
 
@@ -213,3 +251,13 @@ def test_ctrl_c_stops_the_query_and_not_the_shell(store, tmp_path):
         process.wait()
         os.close(leader)
     assert "40 + 2" in (tmp_path / ".cytofast_history").read_text()
+
+
+def test_a_value_with_spaces_is_quoted_in_the_shell(shell, capfd):
+    assert shell.take(".format json")
+    assert shell.take('.ask replicate_counts --by "Metadata_broad sample"')
+    assert shell.take(".ask replicate_counts --by Metadata_broad_sample")
+    assert shell.take('.ask replicate_counts --by "left open')
+    said = capfd.readouterr()
+    assert said.out.startswith("[]\n[{")
+    assert "No closing quotation" in said.err
