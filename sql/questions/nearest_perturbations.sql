@@ -7,7 +7,7 @@ WITH named AS (
     SELECT batch, plate, well, value AS perturbation FROM well_metadata WHERE name = $by
 ),
 means AS (
-    SELECT named.perturbation, p.feature, avg(p.value) AS value, count(DISTINCT (p.Metadata_Plate, p.Metadata_Well)) AS wells
+    SELECT named.perturbation, p.feature, avg(p.value) AS value, count(DISTINCT (p.Metadata_Batch, p.Metadata_Plate, p.Metadata_Well)) AS wells
     FROM profiles_long AS p
     INNER JOIN named
         ON p.Metadata_Batch IS NOT DISTINCT FROM named.batch

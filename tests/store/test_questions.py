@@ -157,6 +157,14 @@ def test_nearest_perturbations(asked, frames):
     np.testing.assert_allclose(mine["similarity"], [value for _, value in slow], rtol=1e-6)
 
 
+def test_wells_of_a_barcode_in_two_batches_are_two(tmp_path):
+    store = toy.make_store(tmp_path / "s", plates=("P1",))
+    toy.add_plate(store, toy.cells("P1", batch="B2", seed=1))
+    cytofast.run("default", store)
+    found = store.ask("nearest_perturbations", perturbation="BRD-1")
+    assert set(found["wells"]) == {2}
+
+
 def test_mechanism_hits(asked, frames):
     mine = dict(asked.ask("mechanism_hits").select("mechanism", "hits").rows())
     assert mine == oracle.mechanism_hits(frames["profiles"], "Metadata_broad_sample", "Metadata_moa")
