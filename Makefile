@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench bench-full bench-table clean
 
 $(VENV)/.made: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cytofast needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
@@ -36,8 +36,24 @@ format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks.run
+# Peers live in an environment of their own: they hold back our dependencies.
+.venv-peers/.made: pyproject.toml
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[peers]"
+	touch $@
+
+PEERS := --python pycytominer=.venv-peers/bin/python --python copairs=.venv-peers/bin/python
+
+bench: $(VENV)/.test .venv-peers/.made
+	$(BIN)/python -m benchmarks.run $(PEERS)
+
+bench-full: $(VENV)/.test .venv-peers/.made
+	$(BIN)/python -m benchmarks.run --full $(PEERS)
+	$(BIN)/python -m benchmarks.cpjump1 --plates 3
+	$(BIN)/python -m benchmarks.cpjump1 --tall
+
+bench-table: $(VENV)/.test
+	$(BIN)/python -m benchmarks.table --write
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info cytofast-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peers build dist *.egg-info cytofast-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
