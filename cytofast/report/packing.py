@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+from numpy.typing import NDArray
 
 _DIGITS = 6
 _LONG = 1_000
@@ -43,7 +44,24 @@ def figure_content(figure: go.Figure) -> dict[str, Any]:
     for trace in content["data"]:
         if trace["type"] == "heatmap" and trace.get("text"):
             trace["text"] = [[words.setdefault(text, len(words)) for text in row] for row in trace["text"]]
+    for menu in content["layout"].get("updatemenus", ()):
+        for button in menu["buttons"]:
+            grids = button["args"][0].get("z")
+            if grids:
+                button["args"][0]["z"] = [_packed_grid(grid) for grid in grids]
     return {"data": content["data"], "layout": content["layout"], "words": list(words)}
+
+
+def _packed_grid(grid: Any) -> dict[str, str]:
+    """Rows of numbers as Plotly's own short form; a figure has it for its data, but not for what a menu puts there."""
+    if isinstance(grid, dict):
+        return grid
+    values = np.array(grid, dtype="<f4")
+    return {"dtype": "f4", "bdata": _base64(values), "shape": f"{values.shape[0]}, {values.shape[1]}"}
+
+
+def _base64(values: NDArray[np.float32]) -> str:
+    return base64.b64encode(values.tobytes()).decode("ascii")
 
 
 def table_content(table: pl.DataFrame) -> dict[str, Any]:
@@ -61,7 +79,7 @@ def _column(series: pl.Series) -> dict[str, Any]:
     if kind.is_numeric():
         if series.len() >= _LONG:
             packed = series.cast(pl.Float32).fill_null(float("nan")).to_numpy().astype(np.dtype("<f4"))
-            return {"name": name, "number": True, "packed": base64.b64encode(packed.tobytes()).decode("ascii")}
+            return {"name": name, "number": True, "packed": _base64(packed)}
         return {"name": name, "number": True, "values": [_rounded(value) for value in series.cast(pl.Float64)]}
     if isinstance(kind, pl.List):
         series = series.cast(pl.List(pl.String)).list.join(", ", ignore_nulls=True)

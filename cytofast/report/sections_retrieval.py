@@ -15,7 +15,7 @@ from cytofast.retrieval.significance import fraction_retrieved
 _LITTLE = 0.1
 _WIDE = 0.25
 _MOST_ROWS = 6_000
-_MOST_NOTES = 12
+_MOST_NOTES = 4
 _OWN = ("mean_average_precision", "p_value", "q_value", "n_profiles", "retrieved", "p_method")
 
 
@@ -59,7 +59,7 @@ def _asked(evidence: Evidence, news: list[Prose]) -> list[Part]:
             "answer with "
             "-o FILE, and give that file: cytofast report --tables FILE."
         )
-        return [*dict.fromkeys(parts), Prose(f"{text} {hint}", "warning")]
+        return [*_remarks(parts), Prose(f"{text} {hint}", "warning")]
     rule = evidence.rule()
     key = rule.pos_sameby[0]
     left = evidence.content["levels"][evidence.chosen]["features"] - len(evidence.features)
@@ -73,11 +73,19 @@ def _asked(evidence: Evidence, news: list[Prose]) -> list[Part]:
     if left:
         about += f" {left:,} features with more than 5 % missing values are left out."
     table = evidence.named(pl.concat(tables), key)
-    said = dict.fromkeys(parts)
-    if len(said) > _MOST_NOTES:
-        rest = Prose(f"... and {len(said) - _MOST_NOTES} more remarks of this kind.", "note")
-        said = dict.fromkeys([*list(said)[:_MOST_NOTES], rest])
-    return [*found_parts(table, list(answers[0].condition), "activity", about, news), *said]
+    return [*found_parts(table, list(answers[0].condition), "activity", about, news), *_remarks(parts)]
+
+
+def _remarks(parts: Sequence[Part]) -> list[Part]:
+    """What was left out or could not be asked, as paragraphs, or as a table where it is much."""
+    said = list(dict.fromkeys(part for part in parts if isinstance(part, Prose)))
+    if len(said) <= _MOST_NOTES:
+        return list(said)
+    table = pl.DataFrame({"remark": [part.text for part in said], "kind": [part.tone for part in said]})
+    caption = "What was left out, and conditions that could not be asked."
+    return [
+        Listed("remarks", f"Remarks ({len(said)})", table, caption, opened=any(part.tone == "warning" for part in said))
+    ]
 
 
 def _label(answer: Activity) -> str:

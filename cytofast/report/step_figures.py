@@ -199,14 +199,27 @@ def profile_map(
         )
         for label, tone, part in drawn
     ]
+    across, up = _view(table[x]), _view(table[y])
+    inside = table[x].is_between(across[0], across[1]) & table[y].is_between(up[0], up[1])
+    far = table.height - int(inside.sum())
+    outside = f"{far:,} of them lie outside of the part that is shown; a double click shows all. " if far else ""
     return figure(
         traces,
         alt=f"A map of {table.height:,} profiles by {x} and {y}"
         + (f", coloured by {colour_by}." if colour_by else "."),
-        caption=f"Each point is a profile; {x} and {y} are the axes. Points that lie together look alike. Groups by "
+        caption=f"Each point is a profile; {x} and {y} are the axes. {outside}Points that lie together look alike. "
+        "Groups by "
         "plate or "
         "batch mean that technical differences outweigh biology. Click on the legend to hide a group.",
         height=560,
-        xaxis={"title": {"text": x.replace("_", " ")}},
-        yaxis={"title": {"text": y.replace("_", " ")}},
+        xaxis={"title": {"text": x.replace("_", " ")}, "range": across},
+        yaxis={"title": {"text": y.replace("_", " ")}, "range": up},
     )
+
+
+def _view(values: pl.Series) -> list[float]:
+    """The part of an axis to look at first: one odd profile must not press all others into a dot."""
+    low, high = (float(values.quantile(share) or 0.0) for share in (0.005, 0.995))
+    least, most = limits(values)
+    room = max(high - low, 1e-9)
+    return [max(low - 0.5 * room, least - 0.05 * room), min(high + 0.5 * room, most + 0.05 * room)]
