@@ -147,8 +147,9 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
 
 def _text_by_its_quotes(table: pl.DataFrame, header: Header, data: bytes, separator: str) -> list[str]:
     """Metadata that look like numbers but stand in quotes, unless everything does."""
-    doubtful = [n for n, d in table.schema.items() if d not in (pl.String, pl.Int128) and not _FEATURE.fullmatch(n)]
-    numbers = [n for n in table.columns if n not in doubtful and table.schema[n].is_numeric()][:1]
+    schema = table.schema  # made anew at each access: slow for thousands of columns
+    doubtful = [n for n, d in schema.items() if d not in (pl.String, pl.Int128) and not _FEATURE.fullmatch(n)]
+    numbers = [n for n in schema if n not in doubtful and schema[n].is_numeric()][:1]
     found = written_in_quotes(data, [header.position[name] for name in [*doubtful, *numbers]], separator)
     if any(header.position[name] in found for name in numbers) or len(found) == table.width:
         return []
@@ -182,7 +183,8 @@ def _require_separator(header: bytes, separator: str, path: Path) -> None:
 def _with_numbers(table: pl.DataFrame, lines: Lines) -> pl.DataFrame:
     """Make features floats; text in one is an error, unless nothing that is named alike is a number."""
     groups = {name: match[1] for name in table.columns if (match := _FEATURE.fullmatch(name))}
-    numeric = _COMPARTMENTS | {group for name, group in groups.items() if table.schema[name].is_numeric()}
+    schema = table.schema
+    numeric = _COMPARTMENTS | {group for name, group in groups.items() if schema[name].is_numeric()}
     changed = []
     for name, group in groups.items():
         column = table[name]

@@ -113,7 +113,8 @@ def read_rosetta(
             ProfileWarning,
             stacklevel=2,
         )
-    floats = {column: pl.Float64 for column in features if not table.schema[column].is_float()}
+    schema = table.schema
+    floats = {column: pl.Float64 for column in features if not schema[column].is_float()}
     return metadata.with_columns(named).hstack(table.select(features).cast(floats))  # type: ignore[arg-type]
 
 

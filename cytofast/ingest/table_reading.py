@@ -121,10 +121,12 @@ class TablePlan:
     ) -> pl.DataFrame:
         keys = file.keys[rows]
         made: list[pl.Series] = []
+        # Asking a frame for the names of its columns makes thousands of them anew.
+        present = set(frame.columns)
         for name, dtype in self.schema.items():
             if name in KEYS:
                 column = keys[name]
-            elif name in frame.columns:
+            elif name in present:
                 column = frame[name]
             else:
                 column = pl.Series(name, [None], dtype=dtype).new_from_index(0, frame.height)

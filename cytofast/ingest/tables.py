@@ -17,7 +17,6 @@ import polars as pl
 
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.choice import Choice
-from cytofast.ingest.deepprofiler import with_cells
 from cytofast.ingest.discovery import UNBATCHED
 from cytofast.ingest.endings import kind_of
 from cytofast.ingest.images import table_number
@@ -62,7 +61,7 @@ _INDEX = re.compile(r"__index_level_[0-9]+__|Unnamed: [0-9]+|")
 """What pandas calls a column that only counts rows."""
 _SELECTED = re.compile(r"feature_?select|featselect")
 _NORMALIZED = re.compile(r"normali[sz]ed")
-_IN_FOLDERS = ("parquet", "gct", "gctx", "h5ad", "npz")
+_IN_FOLDERS = ("parquet", "gct", "gctx", "h5ad")
 _TEXT_IN_FOLDERS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 """``.txt`` is left out: it may be anything."""
 
@@ -140,8 +139,6 @@ def discover_tables(
     if not root.is_dir():
         _require_table(root)
     plates: dict[tuple[str, str, str], list[TableFile]] = {}
-    if root.is_dir():
-        paths = with_cells(paths, root)
     for path in paths:
         label = path.relative_to(root).as_posix() if root.is_dir() else path.name
         file = _table_file(path, label, batch, plate, level, choice.mapping)
@@ -328,12 +325,13 @@ def _level(path: Path, keys: pl.DataFrame, told: str | None) -> tuple[str, tuple
 def columns_of(file: TableFile) -> tuple[list[str], list[str], list[str]]:
     """Columns beside the keys: metadata, features, and those that are left out because they only count rows."""
     schema = file.open().collect_schema()
-    keys = set(file.renamed.values())
+    # The number of an object may be one of its features, too.
+    keys = {name for name in file.renamed.values() if not name.endswith("_Number_Object_Number") or is_metadata(name)}
     metadata: list[str] = []
     features: list[str] = []
     left_out: list[str] = []
     for name, dtype in schema.items():
-        if name in keys and is_metadata(name):
+        if name in keys:
             continue
         if _INDEX.fullmatch(name):
             left_out.append(name)
