@@ -31,7 +31,7 @@ def test_the_wheel_holds_the_tree(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    kinds = {".py", ".toml", ".sql", ".typed", ".txt"}
+    kinds = {".py", ".toml", ".sql", ".typed", ".txt", ".css", ".js"}
     tree = {str(p.relative_to(source)) for p in (source / "cytofast").rglob("*") if p.is_file() and p.suffix in kinds}
     tree |= {
         f"cytofast/sql/{p.relative_to(source / 'sql')}"
