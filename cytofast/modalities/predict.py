@@ -5,22 +5,22 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cytofast import resources
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.jit import over_items
+from cytofast.modalities import published
 from cytofast.modalities.align import Aligned, Modality
 from cytofast.modalities.checkpoint import Checkpoint, digest
 from cytofast.modalities.folds import Integers, group_codes, grouped_folds, shuffled_rows
-from cytofast.modalities.linear import Doubles, Fit, FoldFit, Penalties, lasso_fold, ridge_fold
+from cytofast.modalities.linear import Doubles, Fit, Penalties, lasso_fold, ridge_fold
 from cytofast.modalities.network import network_fold
 from cytofast.modalities.result import CrossModalResult
 
@@ -30,8 +30,6 @@ Progress = Callable[[str, float, int], None]
 
 _BLOCK = 128
 """Lasso targets that a thread takes at once: a few seconds of work, so that progress moves and little is lost."""
-_PUBLISHED = tuple(np.unique(np.concatenate([np.linspace(0, 0.2, 20), np.linspace(0.2, 0.5, 10)])).tolist())
-_PUBLISHED_NULL = 0.1
 _SHUFFLE, _OUTER, _INNER = 1, 2, 3
 
 
@@ -226,7 +224,7 @@ class CrossModalPrediction:
     def _folds(self, groups: Integers) -> Integers:
         if isinstance(self.folds, int):
             if self.compat is not None:
-                return _sklearn_folds(groups, self.folds)
+                return published.unshuffled_folds(groups, self.folds)
             return grouped_folds(groups, self.folds, self.seed, _OUTER)
         fold: Integers = np.asarray(self.folds, dtype=np.int64)
         numbers = np.unique(fold)
@@ -260,7 +258,8 @@ class CrossModalPrediction:
 
     def _penalties(self, *, null: bool) -> Penalties:
         if self.compat is not None and self.penalties is None and self.model != "mlp":
-            return Penalties((_PUBLISHED_NULL,) if null else _PUBLISHED if self.model == "lasso" else _PUBLISHED[10:])
+            chosen = published.LASSO if self.model == "lasso" else published.RIDGE
+            return Penalties((published.NULL,) if null else chosen)
         given = None if self.penalties is None else tuple(float(p) for p in self.penalties)
         return Penalties(given, self.n_penalties, self.smallest)
 
@@ -290,11 +289,13 @@ class CrossModalPrediction:
         kept = Checkpoint(None if checkpoint is None else Path(checkpoint), key)
         lock, finished = threading.Lock(), [0]
         fit = self._fit()
+        shape = (len(values), width, len(splits))
+        r2, penalty = np.full(shape, np.nan), np.full(shape, np.nan)
+        coefficients = np.zeros((len(splits), width, 0 if self.model == "mlp" else len(x.features)))
 
-        def work(item: _Work) -> FoldFit:
-            found = kept.read(item.part)
+        def work(item: _Work) -> int:
+            found, null = kept.read(item.part), item.round > 0
             if found is None:
-                null = item.round > 0
                 train, test = splits[item.fold]
                 found = fit(
                     x.values,
@@ -307,48 +308,21 @@ class CrossModalPrediction:
                     leak=self.compat == "rosetta" and not null,
                 )
                 if null:
-                    found = FoldFit(found.r2, found.penalty, np.zeros((len(found.r2), 0)), found.unsettled)
+                    found = replace(found, coefficients=np.zeros((len(found.r2), 0)))
                 kept.write(item.part, found)
+            place = item.round, slice(item.first, item.last), item.fold
+            r2[place], penalty[place] = found.r2, found.penalty
+            if not null:
+                coefficients[item.fold, item.first : item.last] = found.coefficients
             with lock:
                 finished[0] += 1
                 if progress is not None:
                     progress(item.part, finished[0], len(works))
-            return found
+            return int(found.unsettled.sum())
 
         # Threads go to whole fits: those of a BLAS below them would only wait for each other.
-        # scikit-learn's networks silence warnings in a way that threads would share, so they run one by one.
         with threadpool_limits(1, user_api="blas"):
-            fits = over_items(work, works, 1 if self.model == "mlp" else resources.current().threads)
-        return self._result(x, y, splits, works, fits, len(values), notes)
-
-    def _result(
-        self,
-        x: Modality,
-        y: Modality,
-        splits: list[tuple[Integers, Integers]],
-        works: list[_Work],
-        fits: list[FoldFit],
-        rounds: int,
-        notes: list[str],
-    ) -> CrossModalResult:
-        shape = (rounds, len(y.features), len(splits))
-        r2, penalty = np.full(shape, np.nan), np.full(shape, np.nan)
-        has = self.model != "mlp"
-        coefficients = np.zeros((len(splits), len(y.features), len(x.features) if has else 0))
-        unsettled = 0
-        for item, fit in zip(works, fits, strict=True):
-            columns = slice(item.first, item.last)
-            r2[item.round, columns, item.fold], penalty[item.round, columns, item.fold] = fit.r2, fit.penalty
-            unsettled += int(fit.unsettled.sum())
-            if item.round == 0 and has:
-                coefficients[item.fold, columns] = fit.coefficients
-        if unsettled:
-            notes = [*notes, f"{unsettled:,} fits did not reach their tolerance"]
-        undefined = int(np.isnan(r2[0]).sum())
-        if undefined:
-            notes = [*notes, f"{undefined:,} scores are undefined: the target is constant among the test rows"]
-        if self.compat is not None:
-            notes = [*notes, _COMPAT_NOTES[self.compat]]
+            unsettled = sum(over_items(work, works, self._threads(len(x.features))))
         return CrossModalResult(
             model=self.model,
             source=x.name,
@@ -363,30 +337,30 @@ class CrossModalPrediction:
             n_rows=(np.array([len(a) for a, _ in splits]), np.array([len(b) for _, b in splits])),
             margin=self.margin,
             quantile=self.quantile,
-            notes=tuple(notes),
+            notes=(*notes, *self._notes(unsettled, int(np.isnan(r2[0]).sum()))),
         )
 
+    def _threads(self, width: int) -> int:
+        """As many as there are, but for networks, and where the Gram matrices of each would not fit."""
+        limits = resources.current()
+        if self.model == "mlp":
+            # scikit-learn's warnings are silenced in a way that threads would share.
+            return 1
+        return max(1, min(limits.threads, limits.working_bytes // (3 * 8 * width * width)))
 
-_COMPAT_NOTES = {
-    "rosetta": "compat='rosetta': LEAKED. The model was fitted to all rows, the test fold among them, before it was scored, "
-    "and the null was not; inner folds ignore groups. These scores are not estimates of anything on new perturbations.",
-    "rosetta-unleaked": "compat='rosetta-unleaked': the published procedure without its leak; inner folds ignore groups and the "
-    "null has a fixed penalty.",
-}
+    def _notes(self, unsettled: int, undefined: int) -> list[str]:
+        notes = []
+        if unsettled:
+            notes.append(f"{unsettled:,} fits did not reach their tolerance")
+        if undefined:
+            notes.append(f"{undefined:,} scores are undefined: the target is constant among the test rows")
+        if self.compat is not None:
+            notes.append(published.NOTES[self.compat])
+            if self.model == "mlp":
+                notes.append(published.NETWORK)
+        return notes
 
 
 def _chosen(modality: Modality, names: list[str]) -> Modality:
     place = {name: i for i, name in enumerate(modality.features)}
     return Modality(modality.name, names, np.ascontiguousarray(modality.values[:, [place[n] for n in names]]))
-
-
-def _sklearn_folds(groups: NDArray[np.int64], folds: int) -> Integers:
-    """The folds of scikit-learn's GroupKFold, which does not shuffle."""
-    from sklearn.model_selection import GroupKFold
-
-    if len(np.unique(groups)) < folds:
-        return grouped_folds(groups, folds, 0)
-    out = np.zeros(len(groups), dtype=np.int64)
-    for fold, (_, test) in enumerate(GroupKFold(folds).split(groups, groups=groups)):
-        out[test] = fold
-    return out

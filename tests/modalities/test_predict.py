@@ -67,8 +67,8 @@ def test_the_published_leak_scores_higher_on_noise_and_says_so(model):
     assert np.median(honest.r2) <= 0
     assert honest.compat is None
     assert not honest.notes
-    assert "LEAKED" in leaked.notes[-1]
-    assert "LEAKED" not in plain.notes[-1]
+    assert "LEAKED" in leaked.notes[0]
+    assert "without its leak" in plain.notes[0]
 
 
 def test_all_doses_of_a_perturbation_are_held_out_together():
