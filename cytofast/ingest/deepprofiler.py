@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError, listed
+from cytofast.blocks import to_frame
+from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.lazily import lazy_parts
 from cytofast.ingest.npz import SiteFile, look_at
 from cytofast.metadata_tables import name_plates_and_wells, read_metadata_table
@@ -100,6 +100,13 @@ def read_deepprofiler(source: str | Path, *, index: str | Path | None = None, pr
     return lazy_parts(schema, [partial(site_cells, site, schema) for site in sites])
 
 
+def has_sites(source: Path) -> bool:
+    """Whether a path is a file of DeepProfiler, or a folder with one."""
+    if source.is_dir():
+        return next(source.rglob("*.npz"), None) is not None
+    return source.name.lower().endswith(".npz") and source.is_file()
+
+
 def site_files(source: Path) -> list[Path]:
     """The ``.npz`` files at or below a path."""
     if source.is_file():
@@ -112,27 +119,13 @@ def site_files(source: Path) -> list[Path]:
     return found
 
 
-def with_cells(paths: Sequence[Path], root: Path) -> list[Path]:
-    """All but the ``.npz`` files of sites without a cell, which are usual: they are counted and told."""
-    empty = {path for path in paths if path.suffix.lower() == ".npz" and not look_at(path).rows}
-    if empty and len(empty) == len(paths):
-        raise DataError(f"{root}: no cells in any of its {len(paths):,} files.")
-    if empty:
-        warnings.warn(
-            f"{root}: {len(empty):,} of {len(paths):,} sites have no cell ({listed(sorted(p.name for p in empty), 3)}).",
-            ProfileWarning,
-            stacklevel=6,
-        )
-    return [path for path in paths if path not in empty]
-
-
-def sites_below(source: Path, index: Path | None = None) -> list[Site]:
+def sites_below(source: Path, index: Path | None = None, plate: str | None = None) -> list[Site]:
     """Every site, in order, with its metadata."""
     table = None if index is None else _index(index)
     found = []
     for path in site_files(source):
         file = look_at(path)
-        metadata = _metadata(file) if table is None else _indexed(path, table, index)
+        metadata = _metadata(file, plate) if table is None else _indexed(path, table, index)
         found.append(Site(file, metadata))
     sites = sorted(found, key=lambda site: site.order)
     for before, after in pairwise(sites):
@@ -159,8 +152,8 @@ def _place_by_path(path: Path) -> dict[str, str]:
     return {}
 
 
-def _metadata(file: SiteFile) -> dict[str, Any]:
-    """The metadata of a file, with its place."""
+def _metadata(file: SiteFile, plate: str | None) -> dict[str, Any]:
+    """The metadata of a file, with its place; ``plate`` is the plate of files that do not tell theirs themselves."""
     said = {key if is_metadata(key) else f"Metadata_{key}": value for key, value in file.metadata().items()}
     odd = [key for key, value in said.items() if not isinstance(value, str | int | float | bool | None)]
     if odd:
@@ -168,6 +161,13 @@ def _metadata(file: SiteFile) -> dict[str, Any]:
             f"{file.path}: metadata {listed(odd)} are no text or number. Hint: give an index= table instead."
         )
     named = _place_by_path(file.path)
+    if plate is not None:
+        if said.get(PLATE) not in (None, "", plate):
+            raise DataError(
+                f"{file.path}: its plate is {said[PLATE]!r}, but {plate!r} was asked for. Hint: leave the name away; it is "
+                "for files that do not tell it."
+            )
+        named[PLATE] = plate
     for name in _PLACE:
         if said.get(name) in (None, ""):
             if name not in named:
@@ -191,9 +191,14 @@ def _same(name: str, one: object, other: str, path: Path) -> bool:
     return str(one).lstrip("0") == other.lstrip("0")
 
 
+@lru_cache(maxsize=4096)
+def _normal(text: str) -> str:
+    return str(normalize_wells(pl.Series(WELL, [text])).item())
+
+
 def _well(text: str, path: Path) -> str:
     try:
-        return str(normalize_wells(pl.Series(WELL, [text])).item())
+        return _normal(text)
     except SchemaError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -253,22 +258,27 @@ def _type(values: list[Any]) -> pl.DataType:
 
 def site_cells(site: Site, schema: pl.Schema) -> pl.DataFrame:
     """The cells of one site."""
-    rows = site.file.rows
-    features = [name for name in schema if not is_metadata(name)]
-    if not rows:
+    if not site.file.rows:
         return pl.DataFrame(schema=schema)
-    values = site.file.features().astype(np.float32 if schema[features[0]] == pl.Float32 else np.float64)
+    features = {name: dtype for name, dtype in schema.items() if not is_metadata(name)}
+    kind = np.float32 if next(iter(features.values())) == pl.Float32 else np.float64
+    return site_metadata(site, schema).hstack(to_frame(site.file.features().astype(kind), features))
+
+
+def site_metadata(site: Site, schema: pl.Schema) -> pl.DataFrame:
+    """Keys, centres and other metadata of the cells of a site that has some."""
+    rows = site.file.rows
     said = {**site.metadata, TABLE_NUMBER: 0, IMAGE_NUMBER: site.image}
     columns = []
     centres = site.file.locations() if site.file.located else np.full((rows, 2), np.nan)
-    for name in schema.names()[: len(schema) - len(features)]:
+    for name in schema:
         if name == OBJECT_NUMBER:
             columns.append(pl.Series(name, np.arange(1, rows + 1), dtype=pl.Int64))
         elif name in LOCATION:
             columns.append(pl.Series(name, centres[:, LOCATION.index(name)], nan_to_null=True))
-        else:
+        elif is_metadata(name):
             columns.append(_constant(name, said.get(name), schema[name], rows))
-    return pl.DataFrame(columns).hstack(pl.from_numpy(values, schema=features).fill_nan(None))
+    return pl.DataFrame(columns)
 
 
 def _constant(name: str, value: Any, dtype: pl.DataType, rows: int) -> pl.Series:

@@ -13,7 +13,9 @@ import polars as pl
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.choice import EVERYTHING, Choice
+from cytofast.ingest.deepprofiler import has_sites, site_files
 from cytofast.ingest.discovery import COMPARTMENTS, discover
+from cytofast.ingest.embedding_plates import discover_embeddings
 from cytofast.ingest.sqlite_file import is_database
 from cytofast.ingest.sqlite_plan import discover_databases
 from cytofast.ingest.tables import discover_tables, tables_below
@@ -94,6 +96,10 @@ def find_plates(
     root = Path(source)
     if choice.mapping is not None and root.exists():
         return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
+    if has_sites(root):
+        _require_cells(level, root)
+        _say_what_is_left(root, "DeepProfiler's .npz files", site_files(root))
+        return list(discover_embeddings(root, batch=batch, plate=plate, choice=choice))
     if root.is_dir():
         databases, exports = _look(root)
         if databases and exports:
@@ -102,7 +108,7 @@ def find_plates(
                 "of the same cells? Hint: give one of them, as a file or a folder."
             )
         if databases:
-            _say_what_is_left(root, databases)
+            _say_what_is_left(root, "SQLite files", databases)
             paths = {path.relative_to(root).as_posix(): path for path in databases}
         elif exports or not _has_tables(root):
             _require_cells(level, root)
@@ -150,12 +156,12 @@ def _look(root: Path) -> tuple[list[Path], list[Path]]:
     return databases, exports
 
 
-def _say_what_is_left(root: Path, databases: list[Path]) -> None:
+def _say_what_is_left(root: Path, what: str, ingested: list[Path]) -> None:
     """Beside a plate's database its aggregated table is usual; it is no part of the cells."""
-    beside = [path for path in tables_below(root) if path not in databases]
+    beside = sorted(set(tables_below(root)) - set(ingested)) if root.is_dir() else []
     if beside:
         warnings.warn(
-            f"{root}: {len(databases):,} SQLite files are ingested; {len(beside):,} tables beside them are not read "
+            f"{root}: {len(ingested):,} {what} are ingested; {len(beside):,} tables beside them are not read "
             f"({listed([path.name for path in beside], 3)}). Hint: give a table by its own path to ingest it.",
             ProfileWarning,
             stacklevel=5,

@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cytofast import (
+    Choice,
     CytofastError,
     DataError,
+    ProfileWarning,
     RecipeError,
     SchemaError,
+    open_store,
     read_deepprofiler,
     read_embeddings,
     read_profiles,
@@ -266,3 +269,67 @@ def test_tables_of_embeddings(tmp_path):
         read_embeddings(tmp_path / "x.csv", features="dim_")
     with pytest.raises(SchemaError, match="features 'well' hold String"):
         read_embeddings(tmp_path / "x.csv", features="well")
+
+
+@pytest.fixture
+def screen(tmp_path):
+    """Two plates; a site without cells; DeepProfiler's own index beside them."""
+    folder = tmp_path / "features"
+    for number, name in enumerate(["P1/A01_1", "P1/A01_2", "P1/B02_1", "P2/A01_1"]):
+        save_site(folder / f"{name}.npz", 5, seed=number)
+    save_site(folder / "P1" / "C03_1.npz", 0)
+    return folder
+
+
+def test_sites_become_plates_of_a_store(screen, tmp_path):
+    store = open_store(tmp_path / "store", create=True)
+    summary = store.ingest(screen, batch="B7")
+    assert summary.select("batch", "plate", "compartment", "rows_read", "rows_joined", "orphans").rows() == [
+        ("B7", "P1", "Image", 4, 3, 1),
+        ("B7", "P1", "Cells", 15, 15, 0),
+        ("B7", "P2", "Image", 1, 1, 0),
+        ("B7", "P2", "Cells", 5, 5, 0),
+    ]
+    cells = store.scan("cells").collect()
+    assert cells.drop("Metadata_Batch").equals(read_deepprofiler(screen).collect())
+    assert cells["Metadata_ImageNumber"].unique().sort().to_list() == [1, 2, 3]
+    assert store.ingest(screen, batch="B7")["outcome"].unique().to_list() == ["unchanged"]
+    save_site(screen / "P1" / "A01_1.npz", 5, seed=9)
+    assert store.ingest(screen, batch="B7")["outcome"].unique().sort().to_list() == ["unchanged", "written"]
+    (screen / "P1" / "A01_1.npz").unlink()
+    with pytest.raises(DataError, match="1 of the 3 images with cells that the store has of this plate are not in"):
+        store.ingest(screen, batch="B7")
+
+
+def test_a_part_of_the_sites(screen, tmp_path):
+    store = open_store(tmp_path / "store", create=True)
+    choice = Choice(plates=("P1",), wells=("a1",), columns=("DP_1", "DP_3"), cells_per_well=4)
+    summary = store.ingest(screen, choice=choice)
+    assert summary.filter(pl.col("compartment") == "Sample").select("rows_read", "rows_joined").rows() == [(10, 4)]
+    cells = store.scan("cells").collect()
+    assert [name for name in cells.columns if name.startswith("DP_")] == ["DP_1", "DP_3"]
+    every = read_deepprofiler(screen).collect()
+    keys = ["Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_ObjectNumber"]
+    assert cells.select(*keys, "DP_3").equals(cells.select(keys).join(every, on=keys, how="left").select(*keys, "DP_3"))
+    with pytest.raises(DataError, match="no well 'H12'"):
+        store.ingest(screen, choice=Choice(wells=("H12",)))
+
+
+def test_names_that_are_asked_for(tmp_path):
+    path = tmp_path / "somewhere" / "A01_1.npz"
+    save_site(path)
+    store = open_store(tmp_path / "store", create=True)
+    assert store.ingest(path, plate="P9")["plate"].unique().to_list() == ["P9"]
+    save_site(path, **described(Metadata_Plate="P1", Metadata_Batch="B1"))
+    with pytest.raises(DataError, match="its plate is 'P1', but 'P9' was asked for"):
+        store.ingest(path, plate="P9")
+    with pytest.raises(DataError, match="its batch is 'B1', but 'B2' was asked for"):
+        store.ingest(path, batch="B2")
+    with pytest.raises(RecipeError, match="holds single cells"):
+        store.ingest(path, level="wells")
+
+
+def test_tables_beside_the_sites_are_told(screen, tmp_path):
+    (screen / "index.csv").write_text("Metadata_Plate,Metadata_Well,Metadata_Site\nP1,A01,1\n")
+    with pytest.warns(ProfileWarning, match=r"5 DeepProfiler's .npz files are ingested; 1 tables beside them"):
+        open_store(tmp_path / "store", create=True).ingest(screen)
