@@ -47,7 +47,10 @@ def test_deepprofiler_equals_numpy(real_data):
 def test_deepprofiler_in_a_store(real_data, tmp_path):
     store = open_store(tmp_path / "store", create=True)
     summary = store.ingest(real_data / "single_cell/deepprofiler")
-    assert summary.select("plate", "rows_read", "rows_joined", "orphans").rows() == [("SQ00014812", 158, 158, 0)]
+    assert summary.select("plate", "compartment", "rows_read", "rows_joined", "orphans").rows() == [
+        ("SQ00014812", "Image", 1, 1, 0),
+        ("SQ00014812", "Cells", 158, 158, 0),
+    ]
     with np.load(real_data / "single_cell/deepprofiler/A01_5.npz") as packed:
         np.testing.assert_array_equal(store.scan("cells").select("^DP_.*$").collect().to_numpy(), packed["features"])
 
