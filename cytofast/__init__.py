@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from cytofast.steps.normalize import Standardize as Standardize
     from cytofast.steps.position import CentreWells as CentreWells
     from cytofast.steps.position import MedianPolish as MedianPolish
+    from cytofast.steps.quality import DropFlagged as DropFlagged
+    from cytofast.steps.quality import FlagCells as FlagCells
     from cytofast.steps.select import DropListed as DropListed
     from cytofast.steps.select import FeatureSelect as FeatureSelect
     from cytofast.steps.select import KeepListed as KeepListed
@@ -127,6 +129,8 @@ _HOMES = {
     "Robustize": "steps.normalize",
     "InverseNormal": "steps.transform",
     "ClipOutliers": "steps.transform",
+    "FlagCells": "steps.quality",
+    "DropFlagged": "steps.quality",
     "FeatureSelect": "steps.select",
     "DropListed": "steps.select",
     "KeepListed": "steps.select",

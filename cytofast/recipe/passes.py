@@ -135,7 +135,8 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, 
     # In the order of the table, so that the result does not depend on how much memory there is.
     universe = [name for name in schema.names() if name in wanted]
     width = block_width(partition.manifest.rows, 4, len(universe))
-    return metadata, spelled, [universe[i : i + width] for i in range(0, len(universe), width)]
+    # Steps that name no features look at metadata alone, once.
+    return metadata, spelled, [universe[i : i + width] for i in range(0, len(universe), width)] or [[]]
 
 
 def _with_features(step: Step, features: list[str]) -> Step:
