@@ -116,6 +116,7 @@ NEEDED = {
     "keep_listed": {"keep": ["Cells_A_b"]},
     "tvn": {"reference": "Metadata_Well = 'A01'"},
     "feature_select": {"steps": [DropMissing()]},
+    "flag_cells": {"rules": ["small: Cells_A_b < -1"]},
 }
 
 
