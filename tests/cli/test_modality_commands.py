@@ -6,6 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cytofast.store.layout import PlateName
+from cytofast.store.manifest import Manifest
+from cytofast.store.profile_store import open_store
+
 
 @pytest.fixture
 def files(tmp_path):
@@ -52,6 +56,29 @@ def test_mechanism_classifies_and_clusters(cytofast, files):
     status, out, err = cytofast(*command, "--cluster", "--format", "csv")
     assert status == 0, err
     assert pl.read_csv(out.encode()).height == 9
+
+
+def test_the_modalities_may_be_levels_of_a_store(cytofast, files, tmp_path):
+    store = open_store(tmp_path / "store", create=True)
+    for level, frame in (
+        ("morphology", pl.read_parquet(files / "cells.parquet")),
+        ("expression", pl.read_csv(files / "genes.csv")),
+    ):
+        wells = frame.with_columns(Metadata_Plate=pl.lit("P"), Metadata_Well=pl.format("A{}", pl.int_range(pl.len())))
+        manifest = Manifest(level, "B", "P", "", 0, 0, "", level, {})
+        store.write_partition(level, PlateName("B", "P"), level, [wells], lambda m=manifest: m)
+    status, out, err = cytofast(
+        "crossmodal", tmp_path / "store", "--from", "morphology", "--to", "expression", "--on", "Metadata_pert",
+        "--to-features", "*_a,gene_b", "--model", "ridge", "--format", "csv",
+    )  # fmt: skip
+    assert status == 1, "an ending is one, not a list"
+    assert "no column ends with '_a,gene_b'" in err
+    status, out, err = cytofast(
+        "crossmodal", tmp_path / "store", "--from", "morphology", "--to", "expression", "--on", "Metadata_pert",
+        "--to-features", "*_a", "--model", "ridge", "--format", "csv",
+    )  # fmt: skip
+    assert status == 0, err
+    assert pl.read_csv(out.encode())["target"].to_list() == ["gene_a"]
 
 
 def test_bad_commands_are_told(cytofast, files):
