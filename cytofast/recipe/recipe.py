@@ -18,6 +18,7 @@ from cytofast.steps.step import Step, step_class
 from cytofast.store.layout import checked_level
 
 STEP_MODULES = (
+    "quality",
     "aggregate",
     "annotate",
     "normalize",
