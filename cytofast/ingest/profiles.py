@@ -135,7 +135,13 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
         raise DataError(f"{path}: a header but no rows.")
     check_lines(lines, len(header.names), separator)
     names = [name for name in (PLATE, WELL) if name in header.position]
-    table = _parse(data, separator, names, path)
+    try:
+        table = _parse(data, separator, names, path)
+    except DataError:
+        if data.isascii():
+            raise
+        names += _beyond_ascii(data, separator, header)
+        table = _parse(data, separator, names, path)
     # Whole numbers beyond 64 bits are names, as barcodes are; Parquet cannot hold integers so wide.
     wide = [n for n, dtype in table.schema.items() if dtype == pl.Int128 and not _FEATURE.fullmatch(n)]
     wide += _text_by_its_quotes(table, header, lines.data, separator)
@@ -143,6 +149,13 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
         table = _parse(data, separator, [*names, *wide], path)
     # Polars leaves doubled quotes in the names of columns.
     return _with_numbers(table.rename(dict(zip(table.columns, header.names, strict=True))), lines)
+
+
+def _beyond_ascii(data: bytes, separator: str, header: Header) -> list[str]:
+    """Columns with characters beyond ASCII: Polars takes digits of other scripts for numbers, and then cannot read them."""
+    text = pl.read_csv(data, separator=separator, infer_schema=False)
+    found = [column.str.contains(r"[^\x00-\x7F]").any() for column in text.get_columns()]
+    return [name for name, any_there in zip(header.names, found, strict=True) if any_there]
 
 
 def _text_by_its_quotes(table: pl.DataFrame, header: Header, data: bytes, separator: str) -> list[str]:

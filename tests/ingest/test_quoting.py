@@ -43,6 +43,11 @@ def test_text_and_numbers_come_back_as_they_were(tmp_path_factory, ending, text,
     assert back.schema == expected.schema
 
 
+def test_digits_of_other_scripts_are_text(tmp_path):
+    (tmp_path / "x.csv").write_text("Metadata_Well,Metadata_x,Cells_A_b\nA01,\u0e50,1\nA02,5,2\n", encoding="utf-8")
+    assert read_profiles(tmp_path / "x.csv").collect()["Metadata_x"].to_list() == ["\u0e50", "5"]
+
+
 def test_columns_with_commas_and_quotes_in_their_names(tmp_path):
     table = pl.DataFrame({"Metadata_Well": ["A01"], 'Metadata_a,"b"': ["x"], "Cells_A_b": [1.0]})
     write_profiles(table, tmp_path / "x.csv")
