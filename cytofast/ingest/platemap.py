@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from cytofast.errors import DataError, SchemaError, listed
+from cytofast.ingest.jump_metadata import jump_tables, read_jump_metadata
 from cytofast.metadata_tables import WELL_NAMES, name_plates_and_wells, read_metadata_table
 from cytofast.schema import BATCH, PLATE, WELL, as_columns, normalize_wells, require_columns
 
@@ -32,7 +33,8 @@ def read_platemaps(
     path
         A folder with ``barcode_platemap.csv`` and the platemaps that it names (beside it or in ``platemap/``; also a
         folder above it, such as ``metadata/`` of the Cell Painting Gallery); or one platemap, which holds for every
-        plate if it names none; or one table that names plates and wells.
+        plate if it names none; or one table that names plates and wells; or a folder with JUMP's ``well.csv.gz``,
+        ``plate.csv.gz``, ``compound.csv.gz``, ...
     plates
         The plates that are needed: others are left out, and one that is absent is an error. ``None``: all that the
         files name.
@@ -131,6 +133,8 @@ def _with_plates(table: pl.DataFrame, plates: Sequence[str] | None, path: Path) 
 
 def _from_folder(folder: Path, plates: Sequence[str] | None) -> pl.DataFrame:
     barcodes = sorted(path for path in folder.rglob("*.csv") if path.name.lower() == _BARCODES)
+    if not barcodes and (tables := jump_tables(folder)):
+        return read_jump_metadata(tables, plates)
     if not barcodes:
         alone = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(_ENDINGS)]
         if len(alone) == 1:
