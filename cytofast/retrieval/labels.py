@@ -137,7 +137,7 @@ class _Test:
         alike: dict[bytes, dict[tuple[object, ...], tuple[Design, list[int]]]] = {}
         for group in tested:
             design = self.design(group)
-            of_pool = alike.setdefault(design.pool.tobytes() + design.strata.tobytes(), {})
+            of_pool = alike.setdefault(design.pool.tobytes() + design.strata.tobytes() + design.arenas.tobytes(), {})
             of_pool.setdefault(design.signature, (design, []))[1].append(group)
         for of_pool in alike.values():
             ranks = self.rank(next(iter(of_pool.values()))[0], threads)
