@@ -1,7 +1,8 @@
 """JUMP's tables of metadata: which perturbation was in each well, and what is known of it.
 
 ``well.csv.gz`` says which perturbation (``Metadata_JCP2022``) each well holds, ``plate.csv.gz`` of which batch and kind each
-plate is; ``compound.csv.gz``, ``crispr.csv.gz`` and ``orf.csv.gz`` describe perturbations (github.com/jump-cellpainting/datasets).
+plate is; ``compound.csv.gz``, ``crispr.csv.gz`` and ``orf.csv.gz`` describe perturbations
+(github.com/jump-cellpainting/datasets).
 """
 
 from __future__ import annotations

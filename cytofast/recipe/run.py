@@ -138,6 +138,12 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
             f"{level.store.path}: the recipe starts from level {level.source!r}, which is not in the store. "
             f"Hint: {f'it has {listed(present)}' if present else 'ingest a CellProfiler folder first'}."
         )
+    ingested = [p for p in level.store.partitions(level.name) if "files" in p.manifest.inputs]
+    if ingested:
+        raise StoreError(
+            f"{level.store.path}: level {level.name!r} holds {len(ingested):,} plates that were ingested as such, and a recipe "
+            "would replace them. Hint: give the recipe's level another name."
+        )
     if any(step.reduces for step in level.steps) and level.across_plates():
         return [_run_together(level, partitions, progress), *_without(level, {EVERY_PLATE})]
     shared = {}

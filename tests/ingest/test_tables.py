@@ -241,6 +241,9 @@ def test_a_level_of_a_recipe_is_not_replaced(tmp_path):
         store.ingest(tmp_path / "P.parquet")
     store.ingest(tmp_path / "P.parquet", level="published")
     assert set(store.levels()) == {"cells", "published", "wells"}
+    recipe.write_text('source = "cells"\n[[published]]\nstep = "aggregate"\n')
+    with pytest.raises(cytofast.StoreError, match=r"level 'published' holds 1 plates that were ingested as such"):
+        cytofast.run(recipe, store)
 
 
 def test_a_gzip_that_is_cut_off_leaves_the_store(tmp_path):
