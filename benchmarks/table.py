@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.projection import projection
+from benchmarks.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -20,6 +21,7 @@ COLUMNS = (
     "again, s",
     "process, s",
     "CPU, s",
+    "read, GB",
     "peak, GB",
     "times cytofast: first, again, memory",
 )
@@ -58,11 +60,16 @@ def _seconds(result: dict, entry: dict) -> str:
 def _row(result: dict, name: str, entry: dict, first: bool) -> str:
     work = _work(result) if first else ""
     if "first" not in entry:
-        return f"| {work} | {name} | {entry['failed']} | | | | | |"
+        return f"| {work} | {name} | {entry['failed']} | | | | | | |"
     wrong = ", " + entry["answer"] if entry["answer"].startswith("wrong") else ""
     again = _number(entry["warm"]) if entry["warm"] != entry["first"]["wall"] else ""
     times = entry.get("times_cytofast")
     ratios = f"{_number(times['first'])}, {_number(times['warm'])}, {_number(times['peak'])}" if times else ""
+    read = (
+        max(entry["first"]["read"], entry["first"]["read_from_disk"]) / 1e9
+        if TASKS[result["task"]].from_files
+        else None
+    )
     cells = [
         work,
         name + wrong,
@@ -70,6 +77,7 @@ def _row(result: dict, name: str, entry: dict, first: bool) -> str:
         again,
         _number(entry["process"]),
         _number(entry["process_cpu"]),
+        "" if read is None else _number(read),
     ]
     return f"| {' | '.join([*cells, _number(entry['whole_peak'] / 1e9), ratios])} |"
 

@@ -24,6 +24,8 @@ def robust_z(values: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def correlations(x: np.ndarray) -> np.ndarray:
     """Pearson's r of all pairs of columns, over the rows that both have."""
     there = ~np.isnan(x)
+    if there.all():
+        return np.corrcoef(x, rowvar=False)
     z = np.where(there, x - np.nanmean(x, axis=0), 0.0)
     m = there.astype(float)
     n = m.T @ m
@@ -72,3 +74,12 @@ def expected_null(positives: int, total: int) -> float:
     """Mean average precision of a random order: the mean over ranks k of (1 + (k - 1) (m - 1) / (n - 1)) / k."""
     k = np.arange(1, total + 1)
     return float(((1 + (k - 1) * (positives - 1) / (total - 1)) / k).mean())
+
+
+def close(found, wanted, what: str, tolerance: float = 1e-4) -> None:
+    a, b = np.asarray(found, float), np.asarray(wanted, float)
+    assert a.shape == b.shape, f"{what}: {a.shape} values instead of {b.shape}"
+    there = np.isfinite(b)
+    assert there.any(), f"{what}: nothing to compare"
+    worst = np.max(np.abs(a[there] - b[there]) / (1 + np.abs(b[there])))
+    assert worst < tolerance, f"{what}: off by {worst:.2g}"

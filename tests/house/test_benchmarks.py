@@ -105,6 +105,30 @@ def test_what_moved_is_told_against_the_pace_of_each_run():
     assert run.moved(result(2, 0.01), result(1, 0.01)) == ["first call x 2.00", "warm call x 2.00"]
 
 
+def test_what_was_measured_is_not_measured_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "RESULTS", tmp_path / "results")
+    one = Measurement("null_generation", TASKS["null_generation"].smoke, ("cytofast",), rounds=1, repeats=0)
+    setting = Setting(tmp_path / "scratch", warm_up=False)
+    for again in (False, False, True):
+        assert run.run([one], setting, "usual", again=again, keep_sources=False)
+    said = capsys.readouterr().out.splitlines()
+    assert ["as before" in text for text in said if text.startswith("[1/1]")] == [False, True, False]
+    kept = run.kept(one.name, "usual")
+    assert kept.keys() >= {"set", "machine", "versions", "commit", "code", "calibration", "contenders"}
+    assert not list((tmp_path / "scratch").glob("source-*"))
+
+
+def test_the_command_runs_what_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run", "--smoke", "--only", "null_generation", "--scratch", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        run.main()
+    assert ended.value.code == 0
+    assert "5,000 draws of the null" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["run", "--list", "--task", "modz", "rows=500", "features=30"])
+    run.main()
+    assert capsys.readouterr().out == "modz-features=30-rows=500\n"
+
+
 def test_a_result_says_where_it_comes_from():
     about = machine.about()
     assert about["machine"]["cores"] >= 1
@@ -151,7 +175,7 @@ def test_tables_show_every_kind_of_result(monkeypatch):
     ]
     monkeypatch.setattr(table, "results", lambda: found)
     text = table.tables()
-    assert "| wells | cytofast | 2 (200000.0 ns a value) | 1 | 3 | 4 | 1 |  |" in text
+    assert "| wells | cytofast | 2 (200000.0 ns a value) | 1 | 3 | 4 | 2e-09 | 1 |  |" in text
     assert "|  | pycytominer | out of memory at 21.5 GB |" in text
     assert "| 1,000 | 10 | 1 | all | 2GB | warm | 2 |" in text
     assert "0.50 of active, 0.01 of others" in text
