@@ -122,9 +122,13 @@
     const body = element("tbody");
     const count = element("output", { "aria-live": "polite" });
     const more = element("button", { type: "button", onclick: () => { state.most += 200; fill(); } }, "Show more");
+    const cell = (column, row) => {
+      const text = shown(column.values[row], column.number);
+      return element("td", { class: column.number ? "number" : text.length <= 40 ? "short" : null }, text);
+    };
     const fill = () => {
       body.replaceChildren(...state.rows.slice(0, state.most).map((row) => element("tr", {}, ...columns.map((column) =>
-        element("td", { class: column.number ? "number" : null }, shown(column.values[row], column.number))))));
+        cell(column, row)))));
       const rest = state.rows.length - Math.min(state.most, state.rows.length);
       count.textContent = `${state.rows.length.toLocaleString("en")} of ${given.rows.toLocaleString("en")} rows`;
       more.hidden = rest === 0;

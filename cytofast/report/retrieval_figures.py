@@ -100,6 +100,7 @@ def map_boxes(
             "range": [-0.6, len(order) - 0.4],
             "showgrid": False,
             "zeroline": False,
+            "tickangle": -35 if len(order) > 5 else 0,
         },
         yaxis={"title": {"text": "mAP"}, "range": [-0.02, 1.04 + _HEADS], "tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1]},
         annotations=notes,
@@ -145,12 +146,13 @@ def map_against_p(table: pl.DataFrame, by: str | Sequence[str] | None = None) ->
             part = known.filter(mine)
             if not part.height:
                 continue
+            told = [*([] if label == "all" else [short(label)]), "retrieved" if found else "not retrieved"]
             traces.append(
                 draw(
                     x=part[_MAP].cast(pl.Float32).to_numpy(),
                     y=-np.log10(np.maximum(part["p_value"].to_numpy(), 1e-300)).astype(np.float32),
                     mode="markers",
-                    name=f"{'' if label == 'all' else short(label) + ', '}{'retrieved' if found else 'not'} ({part.height:,})",
+                    name=f"{', '.join(told)} ({part.height:,})",
                     text=names.filter(mine).to_list(),
                     customdata=part["q_value"].cast(pl.Float32).to_numpy(),
                     hovertemplate="%{text}<br>mAP %{x:.3f}, q %{customdata:.2g}<extra>" + short(label) + "</extra>",
@@ -231,11 +233,10 @@ def fractions(table: pl.DataFrame) -> go.Figure:
         alt=f"Fraction retrieved of {known.height} tasks and conditions, from "
         f"{limits(known['fraction_retrieved'])[0]:.2f} to "
         f"{limits(known['fraction_retrieved'])[1]:.2f}.",
-        caption="Fraction retrieved (q < 0.05) by task and condition, with its 95 % interval. Where a published "
-        "number belongs to a "
-        "line, a grey stroke marks it.",
+        caption="Share of what could be tested that was found, by condition, with its 95 % interval: retrieved at "
+        "q < 0.05, or for pairs beyond the thresholds of chance. A grey stroke marks a published number.",
         height=150 + 24 * lines,
-        xaxis={"title": {"text": "fraction retrieved"}, "range": [-0.03, 1.03]},
+        xaxis={"title": {"text": "fraction found"}, "range": [-0.03, 1.03]},
         yaxis={"type": "category", "autorange": "reversed", "tickfont": {"size": 11}},
     )
 

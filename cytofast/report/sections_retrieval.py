@@ -111,28 +111,31 @@ def found_parts(
                 "note",
             )
         )
-    if by:
-        parts += [
-            Prose(f"{retrieval_figures.conditions_of(shares, by)[row]}: {verdict_of(numbers, kind)}", "note")
-            for row, numbers in enumerate(shares.iter_rows(named=True))
-            if numbers["fraction_retrieved"] is None or numbers["upper"] - numbers["lower"] > _WIDE
-        ][:12]
+    wide = shares.filter((shares["upper"] - shares["lower"] > _WIDE).fill_null(value=True))
+    if by and wide.height:
+        named = "; ".join(retrieval_figures.conditions_of(wide, by).head(_MOST_NOTES))
+        rest = f" and {wide.height - _MOST_NOTES} more" if wide.height > _MOST_NOTES else ""
+        text = (
+            f"In {wide.height} of {counted(shares.height, 'condition')} the interval is wider than {_WIDE:.0%}, or nothing "
+            f"could be tested: {named}{rest}."
+        )
+        parts.append(Prose(text, "note"))
     hits = _hits(table, by)
     shown = hits.head(_MOST_ROWS)
     parts += [
         Drawn(
             f"boxes-{name}",
-            "Mean average precision by condition",
+            f"Mean average precision by condition: {name}",
             retrieval_figures.map_boxes(table, by, shares),
             shares,
         ),
         Drawn(
             f"against_p-{name}",
-            "Mean average precision against chance",
+            f"Mean average precision against chance: {name}",
             retrieval_figures.map_against_p(table, by),
             shown,
         ),
-        Listed(f"hits-{name}", "Hits", shown, _caption(hits)),
+        Listed(f"hits-{name}", f"Hits: {name}", shown, _caption(hits)),
     ]
     return parts
 
@@ -149,6 +152,7 @@ def _hits(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     names = [
         c for c in table.columns if c not in by and (c.startswith("Metadata_") or c in {"name", "about", "position"})
     ]
+    names = [column for column in names if table[column].is_not_null().any()]
     numbers = [column for column in _OWN if column in table.columns]
     return table.select(*names, *by, *numbers).sort(
         ["q_value", "mean_average_precision"], descending=[False, True], nulls_last=True

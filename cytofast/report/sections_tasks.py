@@ -48,8 +48,11 @@ def _benchmark(name: str, results: TaskResults, news: list[Prose]) -> list[Part]
     failed = summary.filter(summary["status"] != "done")
     parts: list[Part] = [
         Prose(f"Benchmark {name}: {summary.height:,} tasks and conditions, {summary.height - failed.height:,} done."),
-        Drawn(f"summary-{name}", "All tasks and conditions", retrieval_figures.fractions(summary), summary),
     ]
+    for task in summary["task"].unique(maintain_order=True):
+        mine = summary.filter(summary["task"] == task)
+        drawn = retrieval_figures.fractions(mine)
+        parts.append(Drawn(f"summary-{name}-{task}", f"Fractions found: {task}", drawn, mine))
     if failed.height:
         parts += [
             Prose(f"{failed.height:,} could not be done; the table says why.", "warning"),

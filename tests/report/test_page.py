@@ -141,8 +141,8 @@ def test_hardly_any_signal_is_said_plainly(tmp_path, small_folder):
 def test_a_benchmark_is_drawn(tmp_path, benchmark, small_folder):
     made = cytofast.write_report(small_folder / "store", tmp_path / "r.html", tables=[benchmark])
     text, content = body(made.path), embedded(made.path.read_text())
-    for name in ("summary", "directions", "similarities"):
-        assert f"figure-{name}-cpjump1" in content
+    for name in ("summary-cpjump1-detection", "directions-cpjump1", "similarities-cpjump1"):
+        assert f"figure-{name}" in content
     assert "each perturbation has one replicate" in str(content["table-failed-cpjump1"])
     assert made.sections["Matching and directionality"]
     assert "<b>&TP53" not in made.path.read_text()
