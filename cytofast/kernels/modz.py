@@ -88,6 +88,8 @@ def stacked(rows: Floats, members: NDArray[np.int64]) -> Floats:
 
 def _with_gaps(rows: Floats, present: NDArray[np.bool_], rank: bool) -> Doubles:
     common = present.all(axis=0)
+    if not present.any():
+        return np.full((len(rows), len(rows)), np.nan)
     if (present == common).all():
         units = _units(rows[:, common], rank, 1)
         return units @ units.T

@@ -155,3 +155,12 @@ def test_rounding_the_weights_of_many_replicates_is_told():
     exact = Consensus("Metadata_pert", method="modz", precision=None)(frame)
     assert exact["Cells_A_f0"][0] == pytest.approx(10, abs=0.2)
     assert rounded["Cells_A_f0"][1] == pytest.approx(exact["Cells_A_f0"][1], rel=1e-2)
+
+
+@pytest.mark.parametrize("method", ["median", "mean", "modz"])
+def test_replicates_without_any_value_give_a_profile_without_any(method):
+    wells = pl.DataFrame(
+        {"Metadata_p": ["a", "a", "b"], "Cells_A_a": [None, None, 1.0], "Cells_A_b": [None, None, 2.0]}
+    )
+    found = Consensus("Metadata_p", method=method)(wells)
+    assert found.rows() == [("a", 2, None, None, None), ("b", 1, None, 1.0, 2.0)]
