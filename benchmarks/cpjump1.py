@@ -34,9 +34,9 @@ WIDE = {"cells": 700_000, "features": 5_792, "memory": "2GB"}
 SMALL_WIDE = {"cells": 3_000, "features": 60, "memory": "2GB"}
 
 
-def tall(scratch: Path, shape: dict) -> dict:
+def tall(scratch: Path, shape: dict, *, warm_up: bool) -> dict:
     """All cells at once."""
-    return measure(Measurement("recipe_to_map", shape, rounds=1, repeats=0), Setting(scratch, warm_up=False))
+    return measure(Measurement("recipe_to_map", shape, rounds=1, repeats=0), Setting(scratch, warm_up=warm_up))
 
 
 def plate_by_plate(scratch: Path, count: int, shape: dict) -> dict:
@@ -94,11 +94,13 @@ def main() -> None:
     parser.add_argument("--memory", help="the budget; 2GB")
     parser.add_argument("--scratch", type=Path, help="default: a temporary folder; what is made in it is deleted")
     given = parser.parse_args()
+    if given.plates is not None and given.plates < 2:
+        parser.error("--plates: a compound needs two plates to have a replicate")
     asked = {name: getattr(given, name) for name in ("cells", "features", "memory") if getattr(given, name) is not None}
     scratch = Path(tempfile.mkdtemp(prefix="cytofast-cpjump1-", dir=given.scratch))
     try:
         if given.tall:
-            result = tall(scratch, {**(SMALL_TALL if given.smoke else TALL), **asked})
+            result = tall(scratch, {**(SMALL_TALL if given.smoke else TALL), **asked}, warm_up=not given.smoke)
             failed, shown = ours_failed(result), line(result)
         else:
             shape = {**(SMALL_WIDE if given.smoke else WIDE), **asked, "plates": 1}

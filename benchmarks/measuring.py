@@ -186,4 +186,4 @@ def run_command(command: Command) -> dict:
     lines = done.stdout.strip().splitlines()
     said = json.loads(lines[-1]) if done.returncode == 0 and lines else {"failed": done.stderr.strip()[-300:]}
     took = round(time.perf_counter() - begin, 1)
-    return {"task": command.module, "says": " ".join(line[2:]), "answer": said, "took_seconds": took}
+    return {"task": command.module, "says": " ".join(line[1:]), "answer": said, "took_seconds": took}

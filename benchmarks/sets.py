@@ -130,7 +130,9 @@ FULL = [
         "aggregate", {**PLATE, "layout": "others"}, contenders=("cytofast", "polars_blocks", "polars", "duckdb"), **ONCE
     ),
     Command("power"),
+    Command("planted"),
     Command("modalities", ("lasso",)),
+    Command("modalities", ("lincs",)),
 ]
 
 SETS: dict[str, list[Measurement | Command]] = {"smoke": [*SMOKE], "usual": [*USUAL], "full": FULL}

@@ -125,11 +125,13 @@ def _power(answer: dict) -> str:
 
 
 def _commands(found: list[dict]) -> str:
-    lines = [
-        f"- `{result['says'].removeprefix('-m ')}`: "
-        + ", ".join(f"{key} {value}" for key, value in result["answer"].items())
-        for result in found
-    ]
+    lines = []
+    for result in found:
+        numbers = {
+            key: value for key, value in result["answer"].items() if key != "task" and not isinstance(value, list)
+        }
+        said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in numbers.items())
+        lines.append(f"- `python {result['says']}`: {said}")
     return "**Others**\n\n" + "\n".join(lines) + "\n"
 
 
