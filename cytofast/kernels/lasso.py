@@ -311,7 +311,7 @@ def lasso_path(
     worst = _settle(gram, products, inverse, active, signs, values, k, last, rest, column, weights)
     for t in range(k):
         coefficients[active[t]] = values[t]
-    return worst <= _TOLERANCE * top
+    return bool(worst <= _TOLERANCE * top)
 
 
 @compiled

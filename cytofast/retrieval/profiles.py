@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import warnings
 from collections.abc import Iterable, Sequence
@@ -94,12 +93,16 @@ def whole_number(name: str, value: object, least: int, where: str) -> int:
     >>> whole_number("null_size", 1e5, 1, "map")
     100000
     """
-    number = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else None
-    if number is None or not math.isfinite(number) or number != int(number):
+    number: int | None = None
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        number = int(value)
+    elif isinstance(value, float | np.floating) and float(value).is_integer():
+        number = int(float(value))
+    if number is None:
         raise RecipeError(f"{where}: {name} must be a whole number, not {value!r}")
     if number < least:
         raise RecipeError(f"{where}: {name} must {f'be at least {least}' if least else 'not be negative'}, not {value}")
-    return int(number)
+    return number
 
 
 def metric_code(metric: str) -> int:
