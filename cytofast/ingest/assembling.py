@@ -58,41 +58,71 @@ def join_site(plan: Plan, site: Site, parts: Mapping[str, Part]) -> tuple[dict[s
     return cells, rows
 
 
-def assemble(
+def join_sites(
     plan: Plan,
-    sites: Sequence[tuple[Site, Rows]],
-    frames: Mapping[str, pl.DataFrame],
-    cells: Mapping[str, Rows],
+    sites: Sequence[Site],
+    parts: Sequence[Mapping[str, Part]],
+    places: Sequence[Mapping[str, Rows]],
+    features: Mapping[str, pl.DataFrame],
     schema: pl.Schema,
-) -> pl.DataFrame:
-    """Make the cells of some images.
+) -> tuple[pl.DataFrame | None, list[Row]]:
+    """Make the cells of some images that were read together, and the rows of the audit.
 
     Parameters
     ----------
-    sites
-        Each image and the object numbers of its cells.
-    frames
-        The features of each compartment, under the names that they have in the table of cells.
-    cells
-        ``int64[n_cells]`` rows of each frame, all images after one another; -1 is "none".
+    parts
+        The compartments of each image; none where it has no objects.
+    places
+        Which rows of ``features`` are the image's, by compartment.
+    features
+        Of each compartment in ``float32``, all images, under the names that they have in the table of cells.
     """
+    rows: list[Row] = []
+    found: list[tuple[Site, Rows]] = []
+    cells: dict[str, list[Rows]] = {name: [] for name in features}
+    for site, of_site, place in zip(sites, parts, places, strict=True):
+        joined, told = join_site(plan, site, of_site)
+        rows += told
+        numbers = joined.get(plan.links.primary, ())
+        if len(numbers):
+            found.append((site, of_site[plan.links.primary].objects.numbers[numbers]))
+            for name, at in joined.items():
+                cells[name].append(_at(place[name], at))
+    if not found:
+        return None, rows
+    return _assembled(plan, found, features, {name: np.concatenate(at) for name, at in cells.items()}, schema), rows
+
+
+def in_single(frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
+    """Some columns in ``float32``, each in one piece."""
+    # Column by column: as expressions, planning thousands of them costs more than the work.
+    columns = [column.cast(pl.Float32) for column in frame[:, features].rechunk().get_columns()]
+    return pl.DataFrame(columns[:1]).hstack(columns[1:])
+
+
+def _at(place: Rows, rows: Rows) -> Rows:
+    """Rows of an image as rows of the frame that it lies in; -1 stays -1."""
+    return np.where(rows >= 0, place[np.maximum(rows, 0)], -1) if len(place) else rows
+
+
+def _assembled(
+    plan: Plan,
+    sites: Sequence[tuple[Site, Rows]],
+    features: Mapping[str, pl.DataFrame],
+    cells: Mapping[str, Rows],
+    schema: pl.Schema,
+) -> pl.DataFrame:
+    """Put keys and features side by side; ``cells`` are rows of each frame, all images after one another."""
     columns = _key_columns(plan, sites, schema)
-    wanted = set(plan.features)
     for name in plan.export.compartments:
-        frame = frames[name]
-        columns += _taken(
-            frame.select([column for column in frame.columns if column in wanted]), cells[name]
-        ).get_columns()
+        columns += _taken(features[name], cells[name])
     whole = pl.DataFrame(columns[:1]).hstack(columns[1:])
     if whole.columns == schema.names():
         return whole
     present = set(whole.columns)
-    lacking = [
-        pl.Series(name, [None], dtype=pl.Float64).new_from_index(0, whole.height)
-        for name in plan.features
-        if name not in present
-    ]
-    return whole.hstack(lacking).select(schema.names())
+    none = pl.Series([None], dtype=pl.Float32).new_from_index(0, whole.height)
+    lacking = [none.alias(name) for name in plan.features if name not in present]
+    return whole.hstack(lacking)[schema.names()]
 
 
 def _counted(name: str, height: int, site: Site) -> list[str]:
@@ -206,15 +236,13 @@ def _key_columns(plan: Plan, sites: Sequence[tuple[Site, Rows]], schema: pl.Sche
     ]
 
 
-def _taken(frame: pl.DataFrame, rows: Rows) -> pl.DataFrame:
+def _taken(frame: pl.DataFrame, rows: Rows) -> list[pl.Series]:
     """Rows of a frame by position; -1 gives nulls. Nothing is copied where every row is taken in its place."""
     if not frame.width or (len(rows) == frame.height and np.array_equal(rows, np.arange(frame.height))):
-        return frame
+        return frame.get_columns()
     if (rows >= 0).all():
-        return frame[rows]
+        return frame[rows].get_columns()
     if not frame.height:
-        return frame.clear(len(rows))
+        return frame.clear(len(rows)).get_columns()
     absent = pl.Series(rows < 0)
-    return frame[np.maximum(rows, 0)].with_columns(
-        [column.set(absent, None) for column in frame[np.maximum(rows, 0)].get_columns()]
-    )
+    return [column.set(absent, None) for column in frame[np.maximum(rows, 0)].get_columns()]

@@ -35,7 +35,7 @@ class CsvPlan(Plan):
     missing: Mapping[Path, int]
 
     def read(self, audit: Audit) -> Iterator[pl.DataFrame]:
-        """Yield the cells of one site after the other, features in float64."""
+        """Yield the cells of some sites after the other, features in float32."""
         from cytofast.ingest.reading import read_sites
 
         return read_sites(self, audit)

@@ -18,8 +18,8 @@ from cytofast.ingest.joining import Links
 from cytofast.ingest.sampling import sample_wells
 from cytofast.schema import BATCH, IMAGE_NUMBER, OBJECT_NUMBER, PLATE, SITE, TABLE_NUMBER, WELL
 
-_BATCH_BYTES = 32 << 20
-"""Cells are given out in frames of about this size in float64, less where the memory budget is small."""
+_BATCH_BYTES = 8 << 20
+"""Cells are given out in frames of at least this size, less where the memory budget is small."""
 
 
 @dataclass(frozen=True)
@@ -135,30 +135,27 @@ class Plan:
         audit.add(_not_read(self, site, why) for site, why in self.left_out)
 
     def read(self, audit: Audit) -> Iterator[pl.DataFrame]:
-        """Yield the cells of one site after the other, features in float64."""
+        """Yield the cells of some sites after the other, features in float32."""
         raise NotImplementedError
 
 
 def _gathered(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Frames of several sites, features in float32."""
-    # Numbers become float32 once for several sites: with thousands of columns the calls would cost more than the work.
-    at_once = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 16))
+    """Small frames put together: each costs whoever takes it as much as a large one."""
+    at_once = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 32))
     waiting: list[pl.DataFrame] = []
     held = 0
     for frame in frames:
         waiting.append(frame)
-        held += 8 * frame.height * frame.width
+        held += 4 * frame.height * frame.width
         if held >= at_once:
-            yield _single(waiting)
+            yield _whole(waiting)
             waiting, held = [], 0
     if waiting:
-        yield _single(waiting)
+        yield _whole(waiting)
 
 
-def _single(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    whole = pl.concat(frames) if len(frames) > 1 else frames[0]
-    columns = [column.cast(pl.Float32) if column.dtype == pl.Float64 else column for column in whole.get_columns()]
-    return pl.DataFrame(columns[:1]).hstack(columns[1:])
+def _whole(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frames) if len(frames) > 1 else frames[0]
 
 
 def _not_read(plan: Plan, site: Site, why: str) -> dict[str, object]:

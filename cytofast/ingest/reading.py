@@ -1,10 +1,12 @@
-"""The cells of a plate, image by image: parsed side by side, given out in order."""
+"""The cells of a plate, some images at a time: parsed side by side, given out in order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +16,90 @@ import polars as pl
 from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.ahead import in_order
-from cytofast.ingest.assembling import Part, Row, assemble, join_site
+from cytofast.ingest.assembling import Part, Row, in_single, join_sites
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import CsvPlan
-from cytofast.ingest.csv_text import Header, Layout, Lines, digest, parse_lines, read_bytes, whole_numbers
-from cytofast.ingest.joining import Objects
+from cytofast.ingest.csv_text import Header, Layout, Lines, digest, parse_together, read_bytes, whole_numbers
+from cytofast.ingest.joining import Objects, Rows
 from cytofast.ingest.line_index import LineIndex, index_lines
 from cytofast.ingest.plan import Site
 
 _WHOLE_FILE = 64 << 20
 """Files of one image are read whole up to this size; larger ones are scanned first, whatever they claim to hold."""
 _COPIES = 6
-"""The bytes of an image, its parsed columns in float64, and what the parser and the join need besides."""
+"""The bytes of some images, their parsed columns in float64, and what the parser and the join need besides."""
+_AT_ONCE = 64 << 20
+"""Bytes of text to read at once at most: more makes nothing faster."""
+_SITES_AT_ONCE = 64
+"""Images to read at once at most, so that progress is seen where they are small."""
 
 TABLE = "TableNumber"
-Layouts = Mapping[tuple[str, int], Layout]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the files of a compartment with one header are read, and which features are wanted of them."""
+
+    layout: Layout
+    keys: list[str]
+    features: list[str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is the same for all images of a plate."""
+
+    plan: CsvPlan
+    schema: pl.Schema
+    indexes: Mapping[Path, LineIndex]
+    columns: Mapping[tuple[str, int], Columns]
 
 
 def read_sites(plan: CsvPlan, audit: Audit) -> Iterator[pl.DataFrame]:
-    """Yield the cells in the order of the plan, one site after the other."""
+    """Yield the cells in the order of the plan, some sites after the other."""
     threads = max(1, resources.current().threads)
     indexed = dict.fromkeys(
         path for site in plan.sites for _, path in site.folder.objects if not _read_whole(site, path)
     )
-    schema = plan.schema
     headers = {
         (name, id(plan.headers[path])): (name, plan.headers[path])
         for folder in plan.export.folders
         for name, path in folder.objects
     }
     wanted = set(plan.features)
-    layouts = {
-        key: _layout(name, header, wanted, plan.links.parents_of(name)) for key, (name, header) in headers.items()
+    columns = {
+        key: _columns(name, header, wanted, plan.links.parents_of(name)) for key, (name, header) in headers.items()
     }
     with ThreadPoolExecutor(threads) as pool:
         indexes = dict(zip(indexed, pool.map(index_lines, indexed), strict=True))
+        reading = Reading(plan, plan.schema, indexes, columns)
         for site in plan.sites:
             _check_index(plan, site, indexes)
-        largest = max((_bytes_of(site, indexes) for site in plan.sites), default=0)
-        workers = max(1, min(threads, resources.current().working_bytes // max(1, _COPIES * largest)))
-        jobs = (partial(_read_site, plan, site, indexes, layouts, schema) for site in plan.sites)
+        working = resources.current().working_bytes
+        sizes = [_bytes_of(site, indexes) for site in plan.sites]
+        most = min(_AT_ONCE, working // (_COPIES * (threads + 2)))
+        workers = max(1, min(threads, working // max(1, _COPIES * max(sizes, default=0))))
+        jobs = (partial(_read_sites, reading, sites) for sites in _batches(plan, sizes, most))
         for frame, rows in in_order(jobs, pool, workers):
             audit.add(rows)
             if frame is not None:
                 yield frame
+
+
+def _batches(plan: CsvPlan, sizes: Sequence[int], most: int) -> Iterator[list[Site]]:
+    """Neighbouring sites whose files have the same headers, together as many bytes as may be read at once, or one site."""
+    waiting: list[Site] = []
+    held, same = 0, None
+    for site, size in zip(plan.sites, sizes, strict=True):
+        kind = [id(plan.headers[path]) for _, path in site.folder.objects] or None
+        if waiting and (held + size > most or len(waiting) == _SITES_AT_ONCE or (kind and same and kind != same)):
+            yield waiting
+            waiting, held, same = [], 0, None
+        waiting.append(site)
+        held += size
+        same = same or kind
+    if waiting:
+        yield waiting
 
 
 def _read_whole(site: Site, path: Path) -> bool:
@@ -88,71 +130,95 @@ def _stray_image(path: Path, line: int, number: int) -> DataError:
     )
 
 
-def _read_site(
-    plan: CsvPlan, site: Site, indexes: Mapping[Path, LineIndex], layouts: Layouts, schema: pl.Schema
-) -> tuple[pl.DataFrame | None, list[Row]]:
-    parts: dict[str, Part] = {}
-    frames: dict[str, pl.DataFrame] = {}
-    for name, path in site.folder.objects:
-        header = plan.headers[path]
-        index = indexes.get(path)
-        if index is None:
-            data = read_bytes(path)
-            lines = Lines(path, data[header.size :])
-            size, content, in_file = len(data), digest(data), None
-        else:
-            lines = index.read((site.image.table, site.image.number))
-            size, content, in_file = index.size, index.digest, index.rows
-        frame = frames[name] = parse_lines(lines, layouts[name, id(header)])
-        objects = _keys(frame, name, lines, site, plan)
-        parts[name] = Part(
-            path,
-            objects,
-            str(path),
-            partial(_pair, lines),
-            size,
-            content,
-            missing=plan.missing[path],
-            empty=(frame.height if in_file is None else in_file) == 0,
-            notes=(f"{len(header.text_columns)} text columns left out",) if header.text_columns else (),
-        )
-    cells, rows = join_site(plan, site, parts)
-    primary = plan.links.primary
-    if not len(cells.get(primary, ())):
-        return None, rows
-    numbers = parts[primary].objects.numbers[cells[primary]]
-    return assemble(plan, [(site, numbers)], frames, cells, schema), rows
+def _read_sites(reading: Reading, sites: Sequence[Site]) -> tuple[pl.DataFrame | None, list[Row]]:
+    try:
+        return _read_together(reading, sites)
+    except DataError:
+        if len(sites) == 1:
+            raise
+    # Of several faults the first in the order of the plan is told, however many images are read at once.
+    each = [_read_together(reading, [site]) for site in sites]
+    frames = [frame for frame, _ in each if frame is not None]
+    return pl.concat(frames) if frames else None, [row for _, rows in each for row in rows]
+
+
+def _read_together(reading: Reading, sites: Sequence[Site]) -> tuple[pl.DataFrame | None, list[Row]]:
+    parts: list[dict[str, Part]] = [{} for _ in sites]
+    places: list[dict[str, Rows]] = [{} for _ in sites]
+    features: dict[str, pl.DataFrame] = {}
+    numbers = [number for number, site in enumerate(sites) if site.folder.objects]
+    for position, (name, _) in enumerate(sites[numbers[0]].folder.objects if numbers else ()):
+        paths = [sites[number].folder.objects[position][1] for number in numbers]
+        read = [_lines(reading, sites[number], path) for number, path in zip(numbers, paths, strict=True)]
+        header = reading.plan.headers[paths[0]]
+        columns = reading.columns[name, id(header)]
+        frame, counts = parse_together([lines for lines, _, _, _ in read], columns.layout)
+        # The text is not needed any more: only where its lines stand.
+        read = [(replace(lines, data=b""), size, content, rows) for lines, size, content, rows in read]
+        keys = frame[columns.keys]
+        features[name] = in_single(frame, columns.features)
+        starts = accumulate(counts, initial=0)
+        for number, path, (lines, size, content, in_file), start, count in zip(
+            numbers, paths, read, starts, counts, strict=False
+        ):
+            objects = _objects(keys.slice(start, count), name, lines, sites[number], reading.plan)
+            places[number][name] = np.arange(start, start + count)
+            parts[number][name] = Part(
+                path,
+                objects,
+                str(path),
+                partial(_pair, lines),
+                size,
+                content,
+                missing=reading.plan.missing[path],
+                empty=(count if in_file is None else in_file) == 0,
+                notes=(f"{len(header.text_columns)} text columns left out",) if header.text_columns else (),
+            )
+    return join_sites(reading.plan, sites, parts, places, features, reading.schema)
+
+
+def _lines(reading: Reading, site: Site, path: Path) -> tuple[Lines, int, str, int | None]:
+    """The lines of an image in a file; size and digest of the file, and how many rows it has, if that is known."""
+    index = reading.indexes.get(path)
+    if index is not None:
+        return index.read((site.image.table, site.image.number)), index.size, index.digest, index.rows
+    data = read_bytes(path)
+    return Lines(path, data[reading.plan.headers[path].size :]), len(data), digest(data), None
 
 
 def _pair(lines: Lines, first: int, second: int) -> str:
     return f"{lines.path}, lines {lines.line(first):,} and {lines.line(second):,}"
 
 
-def _layout(name: str, header: Header, wanted: set[str], parents: Sequence[str]) -> Layout:
+def _columns(name: str, header: Header, wanted: set[str], parents: Sequence[str]) -> Columns:
     """Say what columns are called in the table of cells, and how they are read; what is in neither is left out."""
     # All as float64: Polars reads one float32 in a thousand with a wrong last bit, float64 exactly. Keys may be written
     # as 3.0, and float64 holds every whole number that CellProfiler counts to.
-    keys = {f"Parent_{parent}" for parent in parents}
-    read = [column for column in header.features if f"{name}_{column}" in wanted or column in keys]
-    types: dict[str, Any] = dict.fromkeys([*read, "ImageNumber", "ObjectNumber"], pl.Float64)
+    named = {column: f"{name}_{column}" for column in header.features}
+    of_parents = [f"Parent_{parent}" for parent in parents if f"Parent_{parent}" in named]
+    features = [column for column in header.features if named[column] in wanted]
+    own = ["ImageNumber", "ObjectNumber"]
+    types: dict[str, Any] = dict.fromkeys([*features, *of_parents, *own], pl.Float64)
     if TABLE in header.position:
         types[TABLE] = pl.Int64
-    return Layout(header, {column: f"{name}_{column}" for column in header.features}, types)
+        own.append(TABLE)
+    keys = [*own, *(named[column] for column in of_parents)]
+    return Columns(Layout(header, named, types), keys, [named[column] for column in features])
 
 
-def _keys(frame: pl.DataFrame, name: str, lines: Lines, site: Site, plan: CsvPlan) -> Objects:
-    """Take the keys out of a parsed compartment, after making sure that every row is of this image."""
-    images = whole_numbers(frame.drop_in_place("ImageNumber"), lines, "ImageNumber")
+def _objects(keys: pl.DataFrame, name: str, lines: Lines, site: Site, plan: CsvPlan) -> Objects:
+    """The keys of a compartment in an image, after making sure that every row is of this image."""
+    images = whole_numbers(keys["ImageNumber"], lines, "ImageNumber")
     stray = images != site.image.number
     if site.image.table is not None:
-        stray |= (frame.drop_in_place(TABLE) != site.image.table).fill_null(value=True).to_numpy()
+        stray |= (keys[TABLE] != site.image.table).fill_null(value=True).to_numpy()
     if stray.any():
         row = int(np.argmax(stray))
         raise _stray_image(lines.path, lines.line(row), int(images[row]))
     parents = {}
     for parent in plan.links.parents_of(name):
         column = f"Parent_{parent}"
-        if f"{name}_{column}" in frame.columns:
+        if f"{name}_{column}" in keys.columns:
             # No parent is written as 0, or left empty.
-            parents[parent] = whole_numbers(frame[f"{name}_{column}"].fill_null(0), lines, column)
-    return Objects(whole_numbers(frame.drop_in_place("ObjectNumber"), lines, "ObjectNumber"), parents)
+            parents[parent] = whole_numbers(keys[f"{name}_{column}"].fill_null(0), lines, column)
+    return Objects(whole_numbers(keys["ObjectNumber"], lines, "ObjectNumber"), parents)

@@ -35,7 +35,7 @@ class DatabasePlan(Plan):
     """How many of the plate's features a file lacks, by the file's name and the compartment."""
 
     def read(self, audit: Audit) -> Iterator[pl.DataFrame]:
-        """Yield the cells of one site after the other, features in float64."""
+        """Yield the cells of some sites after the other, features in float32."""
         from cytofast.ingest.sqlite_reading import read_databases
 
         return read_databases(self, audit)

@@ -19,7 +19,7 @@ import polars as pl
 from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.ahead import in_order
-from cytofast.ingest.assembling import Part, Row, assemble, join_site
+from cytofast.ingest.assembling import Part, Row, in_single, join_sites
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.csv_text import NAN_TEXT, digest_of_file
 from cytofast.ingest.discovery import ExportFolder
@@ -213,27 +213,12 @@ def _read_sites(
         name: _Compartment.read(plan, connections.to(shape.path), shape, table, sites, index[folder, table.table])
         for name, table in shape.objects.items()
     }
-    primary = plan.links.primary
-    rows: list[Row] = []
-    found: list[tuple[Site, Rows]] = []
-    cells: dict[str, list[Rows]] = {name: [] for name in read}
-    for number, site in enumerate(sites):
-        parts = {name: compartment.part(number, plan.missing[folder.name, name]) for name, compartment in read.items()}
-        joined, of_site = join_site(plan, site, parts)
-        rows += of_site
-        if len(joined[primary]):
-            found.append((site, parts[primary].objects.numbers[joined[primary]]))
-            for name, compartment in read.items():
-                cells[name].append(_at(compartment.places[number], joined[name]))
-    if not found:
-        return None, rows
-    frames = {name: compartment.features for name, compartment in read.items()}
-    return assemble(plan, found, frames, {name: np.concatenate(at) for name, at in cells.items()}, schema), rows
-
-
-def _at(places: Rows, rows: Rows) -> Rows:
-    """Rows of an image as rows of the frame that it lies in; -1 stays -1."""
-    return np.where(rows >= 0, places[np.maximum(rows, 0)], -1) if len(places) else rows
+    parts = [
+        {name: compartment.part(number, plan.missing[folder.name, name]) for name, compartment in read.items()}
+        for number in range(len(sites))
+    ]
+    places = [{name: compartment.places[number] for name, compartment in read.items()} for number in range(len(sites))]
+    return join_sites(plan, sites, parts, places, {name: part.features for name, part in read.items()}, schema)
 
 
 @dataclass(frozen=True)
@@ -280,7 +265,7 @@ class _Compartment:
             mine = np.concatenate(within) if within else np.empty(0, dtype=np.int64)
             places.append(mine[there[mine]])
         parents = {parent: rows[f"key {parent}"].fill_null(0).to_numpy() for parent in table.parents}
-        features = rows.drop([name for name in rows.columns if name == ROWID or name.startswith("key ")])
+        features = in_single(rows, [name for name in rows.columns if name != ROWID and not name.startswith("key ")])
         return cls(shape, table, index.rows == 0, rowids, numbers.fill_null(0).to_numpy(), parents, features, places)
 
     def part(self, number: int, missing: int) -> Part:

@@ -236,6 +236,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch):
     (export,) = discover(tmp_path)
     with resources.limits(threads=1):
         monkeypatch.setattr(plan_room, "_BATCH_BYTES", 1)
+        monkeypatch.setattr(reading, "_AT_ONCE", 1)
         cells = plan(export).cells()
         next(cells)
         with (tmp_path / "x" / "Nuclei.csv").open("a") as stream:
@@ -295,11 +296,10 @@ def test_threads_and_budget_change_nothing_and_bound_what_is_ahead(tmp_path, mon
     assert one[0].equals(four[0])
     assert one[1].equals(four[1])
     monkeypatch.setattr(plan_room, "_BATCH_BYTES", 1)
+    monkeypatch.setattr(reading, "_AT_ONCE", 1)
     parsed = []
-    original = reading._read_site
-    monkeypatch.setattr(
-        reading, "_read_site", lambda plan, site, *rest: parsed.append(1) or original(plan, site, *rest)
-    )
+    original = reading._read_sites
+    monkeypatch.setattr(reading, "_read_sites", lambda *given: parsed.append(1) or original(*given))
     (export,) = discover(tmp_path)
     with resources.limits(threads=2):
         cells = plan(export).cells()
@@ -307,6 +307,42 @@ def test_threads_and_budget_change_nothing_and_bound_what_is_ahead(tmp_path, mon
         assert len(parsed) <= 3
         cells.close()
         assert len(parsed) <= 3
+
+
+def test_what_is_read_together_is_what_is_read_one_by_one(tmp_path, monkeypatch):
+    for i in range(9):
+        write_site(tmp_path / f"{i}", image=i + 1, site=i + 1, n=i % 4)
+    path = tmp_path / "3" / "Nuclei.csv"
+    path.write_text("ImageNumber,ObjectNumber,New,AreaShape_Area\n4,1,5,6\n4,2,5,6\n4,3,5,6\n")
+    path = tmp_path / "6" / "Cells.csv"  # quotes are left to the parser, file by file
+    path.write_text(path.read_text().replace("10.0", '"10.0"', 1))
+    for name in ("Cells", "Cytoplasm", "Nuclei"):
+        (tmp_path / "7" / f"{name}.csv").unlink()
+    together = read(tmp_path)
+    monkeypatch.setattr(reading, "_AT_ONCE", 1)
+    one_by_one = read(tmp_path)
+    assert together[0].equals(one_by_one[0])
+    assert together[1].equals(one_by_one[1])
+    assert together[0].height == sum(i % 4 for i in range(9) if i != 7)
+
+
+@pytest.mark.parametrize("at_once", [1, 64 << 20])
+def test_of_several_faults_the_first_is_told(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(reading, "_AT_ONCE", at_once)
+    for i in range(4):
+        write_site(tmp_path / f"{i}", image=i + 1, site=i + 1)
+    for i, name, old, new in (
+        (1, "Nuclei", "3000.0", "oops"),
+        (1, "Cytoplasm", "2,1,100.0", "2,2,100.0"),
+        (2, "Cells", "3,1", "3,x"),
+    ):
+        path = tmp_path / f"{i}" / f"{name}.csv"
+        path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=r"1/Nuclei.csv, line 4, column 'AreaShape_Area': 'oops'"):
+        read(tmp_path)
+    (tmp_path / "1" / "Nuclei.csv").write_text((tmp_path / "0" / "Nuclei.csv").read_text().replace("\n1,", "\n2,"))
+    with pytest.raises(DataError, match=r"1/Cytoplasm.csv, lines 2 and 3: both have ObjectNumber 2"):
+        read(tmp_path)
 
 
 def test_the_audit_does_not_say_where_or_when(tmp_path):
