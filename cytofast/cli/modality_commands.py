@@ -13,6 +13,7 @@ from cytofast import resources
 from cytofast.cli.render import Format, progress_bar, say, show, written
 from cytofast.cli.step_commands import Memory, Threads, columns_of, names_of, require_distinct
 from cytofast.errors import RecipeError, SchemaError
+from cytofast.schema import require_columns
 
 
 class ModelName(StrEnum):
@@ -21,6 +22,13 @@ class ModelName(StrEnum):
     LASSO = "lasso"
     RIDGE = "ridge"
     MLP = "mlp"
+
+
+class QualityName(StrEnum):
+    """Where replicates must agree."""
+
+    BOTH = "both"
+    EITHER = "either"
 
 
 class Pairing(StrEnum):
@@ -47,6 +55,14 @@ DropMissing = Annotated[bool, typer.Option(help="Leave out features with missing
 Folds = Annotated[int, typer.Option(min=2, help="Folds that score.")]
 InnerFolds = Annotated[int, typer.Option(min=2, help="Folds that choose the penalty.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and shuffles.")]
+Quality = Annotated[
+    QualityName | None,
+    typer.Option(help="Keep perturbations whose replicates agree in both modalities, or in either. Needs replicates."),
+]
+Results = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where all tables go, for cytofast report. Default: STORE/modalities/NAME."),
+]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT", help="Write the main table.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How the table is written to standard output.")]
 
@@ -77,6 +93,7 @@ def crossmodal(
     inner_folds: InnerFolds = 5,
     null_rounds: Annotated[int, typer.Option(min=1, help="Shuffles of the null.")] = 1,
     seed: Seed = 0,
+    quality: Quality = None,
     compat: Annotated[
         str | None, typer.Option(help="rosetta: the published procedure, its leak included. Says so in the result.")
     ] = None,
@@ -87,9 +104,14 @@ def crossmodal(
     explain: Annotated[
         str | None, typer.Option(metavar="NAME", help="Show what predicts this target, or what this feature predicts.")
     ] = None,
+    gene_sets: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A table with columns set and gene: which sets hold what is predictable?"),
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write one row a target and fold (parquet or csv).")
     ] = None,
+    results: Results = None,
     output: OutputOption = None,
     form: FormatOption = Format.TABLE,
     memory: Memory = None,
@@ -97,37 +119,62 @@ def crossmodal(
 ) -> None:
     """Predict each feature of one modality from the other, perturbations held out.
 
+    All tables go to STORE/modalities/NAME (or --results DIR), where cytofast report finds them.
+
     [bold]Example:[/bold] cytofast crossmodal --from cells.parquet --to genes.csv --on Metadata_pert --to-features gene_
 
     In Python: cytofast.CrossModalPrediction.
     """
-    from cytofast.ingest.profiles import write_profiles
+    from cytofast.ingest.profiles import read_profiles, write_profiles
+    from cytofast.modalities.maps import associate
     from cytofast.modalities.predict import CrossModalPrediction
+    from cytofast.modalities.tables import prediction_tables
 
-    require_distinct({}, {"table of targets": output, "table of scores": scores})
+    if explain is not None and model is ModelName.MLP:
+        raise RecipeError("--explain needs coefficients, which a mlp has not. Hint: --model lasso or ridge.")
+    if explain is not None and gene_sets is not None:
+        raise RecipeError("--explain and --gene-sets are two questions. Hint: ask one after the other.")
+    _require_outputs(store, (source, target), {"table of targets": output, "table of scores": scores}, gene_sets)
     question: dict[str, Any] = {
         "model": model.value,
         "compat": compat,
         "groups": columns_of(groups) if groups else None,
     }
     asked = CrossModalPrediction(**question, folds=folds, inner_folds=inner_folds, null_rounds=null_rounds, seed=seed)
+    called = f"{Path(source).name}-to-{Path(target).name}-{model.value}{f'-{compat}' if compat else ''}"
+    folder = _folder(store, results, called)
     with resources.limits(memory, threads), progress_bar("parts") as progress:
-        pair = _pair(store, (source, target), on, (source_features, target_features), level, drop_missing)
+        pair = _pair(
+            store, (source, target), on, (source_features, target_features), level, drop_missing, quality, seed
+        )
+        if explain is not None and explain not in {*pair.a.features, *pair.b.features}:
+            raise RecipeError.unknown("target or feature", explain, [*pair.b.features, *pair.a.features])
+        sets = None if gene_sets is None else read_profiles(gene_sets).collect()
+        if sets is not None:
+            require_columns(sets.schema, ["set", "gene"], str(gene_sets))
         result = asked.predict(pair, pair.a.name, checkpoint=checkpoint, progress=progress)
         percent = result.percent_predictable(seed=seed)
     summary = result.summary()
     for note in result.notes:
         say(f"note: {note}")
+    associations = None if sets is None else associate(result, sets)
+    if folder is not None:
+        prediction_tables(result, associations, seed).write(folder)
+        say(f"all tables are in {folder}")
     if output is not None:
         written(output, write_profiles(summary, output), summary.width)
     if scores is not None:
         written(scores, write_profiles(result.scores, scores), result.scores.width)
-    table = summary if explain is None else result.explain(explain)
+    answer = associations
+    if explain is not None:
+        answer = result.explain(explain, what="target" if explain in result.targets else "feature")
     if form is not Format.TABLE:
-        show(table, form)
+        show(summary if answer is None else answer, form)
         return
-    if explain is not None or output is None:
-        show(table if explain is not None else table.sort("median_r2", descending=True, nulls_last=True), most=20)
+    if answer is not None:
+        show(answer, most=20)
+    elif output is None:
+        show(summary.sort("median_r2", descending=True, nulls_last=True), most=20)
     show(percent)
 
 
@@ -157,7 +204,9 @@ def mechanism(
     smallest_class: Annotated[int, typer.Option(min=2, help="Perturbations that a class has at least.")] = 5,
     separator: Annotated[str, typer.Option(help="Between the labels of one perturbation.")] = "|",
     seed: Seed = 0,
+    quality: Quality = None,
     drop_missing: DropMissing = False,
+    results: Results = None,
     output: OutputOption = None,
     form: FormatOption = Format.TABLE,
     memory: Memory = None,
@@ -165,13 +214,17 @@ def mechanism(
 ) -> None:
     """Tell mechanisms from each modality and from both together.
 
+    All tables go to STORE/modalities/NAME (or --results DIR), where cytofast report finds them.
+
     [bold]Example:[/bold] cytofast mechanism --first a.parquet --second b.parquet --on Metadata_pert --label Metadata_moa
 
     In Python: cytofast.Mechanism.
     """
     from cytofast.ingest.profiles import write_profiles
     from cytofast.modalities.mechanism import Mechanism
+    from cytofast.modalities.tables import classification_tables, clustering_tables
 
+    _require_outputs(store, (first, second), {"table": output}, None)
     asked = Mechanism(
         label,
         groups=columns_of(groups) if groups else None,
@@ -183,18 +236,26 @@ def mechanism(
         separator=separator,
         seed=seed,
     )
+    called = f"{Path(first).name}-with-{Path(second).name}-{label}-{'clusters' if cluster else 'classes'}"
+    folder = _folder(store, results, called)
     with resources.limits(memory, threads), progress_bar("models") as progress:
-        pair = _pair(store, (first, second), on, (first_features, second_features), level, drop_missing)
+        pair = _pair(store, (first, second), on, (first_features, second_features), level, drop_missing, quality, seed)
         rows = asked.labelled(pair)
         say(f"{len(rows.rows):,} rows of {len(rows.names)} classes")
         for note, n in rows.notes.rows():
             say(f"{note}: {n:,} rows")
         table = asked.cluster(pair) if cluster else None
         result = None if cluster else asked.classify(pair, progress)
-    if table is None and result is not None:
-        table = result.summary()
-    if table is None:
+    tables = None
+    if result is not None:
+        table, tables = result.summary(), classification_tables(result)
+    elif table is not None:
+        tables = clustering_tables(table, label, rows.notes)
+    if table is None or tables is None:
         return
+    if folder is not None:
+        tables.write(folder)
+        say(f"all tables are in {folder}")
     if output is not None:
         written(output, write_profiles(table, output), table.width)
     show(table, form)
@@ -209,10 +270,13 @@ def _pair(
     features: tuple[str | None, str | None],
     level: Pairing,
     drop_missing: bool,
+    quality: QualityName | None,
+    seed: int,
 ) -> Any:
     """Read and match the two modalities; says what did not match."""
     from cytofast.ingest.profiles import read_profiles
     from cytofast.modalities.align import align
+    from cytofast.modalities.quality import agreeing
     from cytofast.store.profile_store import open_store
 
     if names[0] == names[1]:
@@ -222,14 +286,19 @@ def _pair(
     short = [Path(name).name.split(".", 1)[0] if opened is None else name for name in names]
     chosen = [_features(text, table) for text, table in zip(features, tables, strict=True)]
     called = (short[0], short[1]) if short[0] != short[1] else names
+    keys = columns_of(on)
+    sides: dict[str, Any] = {"a_features": chosen[0], "b_features": chosen[1]}
+    keep = None if quality is None else agreeing(tables[0], tables[1], keys, quality.value, **sides, seed=seed)
+    if keep is not None:
+        say(f"replicates of {keep.height:,} agree in {quality}")
     pair = align(
         tables[0],
         tables[1],
-        columns_of(on),
+        keys,
         level.value,
         names=called,
-        a_features=chosen[0],
-        b_features=chosen[1],
+        **sides,
+        keep=keep,
         missing="drop" if drop_missing else "error",
     )
     say(
@@ -238,6 +307,33 @@ def _pair(
     for modality, reason, n, rows in pair.summary().rows():
         say(f"left out of {modality}: {n:,} ({reason}), {rows:,} rows")
     return pair
+
+
+def _require_outputs(
+    store: Path | None, names: tuple[str, str], outputs: dict[str, Path | None], gene_sets: Path | None
+) -> None:
+    """Refuse what cannot be written, or would overwrite what is read, before any work."""
+    from cytofast.ingest.endings import WRITTEN, kind_of
+
+    read = {} if store is not None else {"first modality": Path(names[0]), "second modality": Path(names[1])}
+    require_distinct({**read, "table of gene sets": gene_sets}, outputs)
+    for path in filter(None, outputs.values()):
+        if kind_of(path) not in WRITTEN:
+            raise RecipeError(f"{path}: such files are read, not written. Hint: write .parquet or .csv.")
+        if path.is_dir():
+            raise RecipeError(f"{path}: a folder. Hint: give a file name.")
+
+
+def _folder(store: Path | None, results: Path | None, name: str) -> Path | None:
+    """Where all tables go: what was asked for, or a place in the store; nowhere without either."""
+    from cytofast.modalities.tables import require_place
+    from cytofast.store.layout import encoded
+    from cytofast.store.profile_store import open_store
+
+    folder = results if results is not None or store is None else open_store(store).path / "modalities" / encoded(name)
+    if folder is not None:
+        require_place(folder)
+    return folder
 
 
 def _features(text: str | None, table: pl.LazyFrame) -> list[str] | str | None:

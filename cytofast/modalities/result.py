@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from cytofast.errors import DataError, RecipeError
 from cytofast.kernels.rng import generator
 
 Doubles = NDArray[np.float64]
+What = Literal["target", "feature"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,18 @@ class CrossModalResult:
                 "penalty": self.penalty.ravel(),
                 "n_train": self.n_rows[0][fold],
                 "n_test": self.n_rows[1][fold],
+            }
+        )
+
+    @property
+    def null_scores(self) -> pl.DataFrame:
+        """One row a round and shuffled target: ``round, target, median_r2``."""
+        rounds, n, _ = self.null_r2.shape
+        return pl.DataFrame(
+            {
+                "round": np.repeat(np.arange(rounds), n),
+                "target": self.targets * rounds,
+                "median_r2": pl.Series(_medians(self.null_r2).ravel()).fill_nan(None),
             }
         )
 
@@ -154,8 +168,10 @@ class CrossModalResult:
             }
         )
 
-    def explain(self, name: str, most: int = 20) -> pl.DataFrame:
+    def explain(self, name: str, most: int = 20, what: What | None = None) -> pl.DataFrame:
         """The strongest features of a target, or the strongest targets of a feature, with their stability over folds.
+
+        ``what`` (``"target"`` or ``"feature"``) tells which is meant, where both modalities use a name.
 
         Returns
         -------
@@ -166,23 +182,32 @@ class CrossModalResult:
         """
         if not self.coefficients.shape[2]:
             raise RecipeError(f"explain: a {self.model} has no coefficients. Hint: use the lasso or ridge.")
-        if name in self.targets:
-            found, what, names = self.coefficients[:, self.targets.index(name), :], "feature", self.features
-        elif name in self.features:
-            found, what, names = self.coefficients[:, :, self.features.index(name)], "target", self.targets
+        known = {"target": self.targets, "feature": self.features}
+        if what is not None and what not in known:
+            raise RecipeError.unknown("kind of name", what, known)
+        meant = [kind for kind, names in known.items() if name in names and what in (None, kind)]
+        if not meant:
+            among = [*self.targets, *self.features] if what is None else known[what]
+            raise RecipeError.unknown(what or "target or feature", name, among)
+        if len(meant) > 1:
+            raise RecipeError(
+                f'explain: {name!r} is both a target and a feature. Hint: say what="target" or what="feature".'
+            )
+        if meant == ["target"]:
+            found, other, names = self.coefficients[:, self.targets.index(name), :], "feature", self.features
         else:
-            raise RecipeError.unknown("target or feature", name, [*self.targets, *self.features])
+            found, other, names = self.coefficients[:, :, self.features.index(name)], "target", self.targets
         mean = found.mean(axis=0)
         table = pl.DataFrame(
             {
-                what: names,
+                other: names,
                 "coefficient": mean,
                 "lowest": found.min(axis=0),
                 "highest": found.max(axis=0),
                 "stability": np.mean((np.sign(found) == np.sign(mean)) & (found != 0), axis=0),
             }
         )
-        if what == "target":
+        if other == "target":
             table = table.with_columns(pl.Series("median_r2", _medians(self.r2)).fill_nan(None))
         used = table.filter((pl.col("lowest") != 0) | (pl.col("highest") != 0))
         return used.sort(pl.col("coefficient").abs(), descending=True, maintain_order=True).head(most)

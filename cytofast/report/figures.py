@@ -12,6 +12,13 @@ Each takes the table of an answer (a store's question, retrieval, a benchmark) a
 from __future__ import annotations
 
 from cytofast.report.direction_figures import directionality, pair_similarities
+from cytofast.report.mechanism_figures import class_scores, cluster_jaccard, mechanism_differences, mechanism_scores
+from cytofast.report.modality_figures import (
+    contribution_heatmap,
+    percent_predictable,
+    score_distribution,
+    score_heatmap,
+)
 from cytofast.report.plate_figures import cell_counts, control_drift, edge_effect
 from cytofast.report.plate_maps import plates
 from cytofast.report.retrieval_figures import fractions, map_against_p, map_boxes
@@ -19,6 +26,9 @@ from cytofast.report.step_figures import dropped_by_kind, dropped_by_rule, profi
 
 __all__ = [
     "cell_counts",
+    "class_scores",
+    "cluster_jaccard",
+    "contribution_heatmap",
     "control_drift",
     "directionality",
     "dropped_by_kind",
@@ -27,8 +37,13 @@ __all__ = [
     "fractions",
     "map_against_p",
     "map_boxes",
+    "mechanism_differences",
+    "mechanism_scores",
     "pair_similarities",
+    "percent_predictable",
     "plates",
     "profile_map",
     "reference_spread",
+    "score_distribution",
+    "score_heatmap",
 ]

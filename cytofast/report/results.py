@@ -1,8 +1,8 @@
-"""Results that were computed before: benchmarks in the store, and files that are given to the report."""
+"""Results that were computed before: benchmarks and modalities in the store, and files that are given to the report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from cytofast.errors import DataError, listed
 from cytofast.ingest.profiles import read_profiles
+from cytofast.modalities.tables import ModalityTables, has_tables, read_tables
 from cytofast.report.parts import attempt
 from cytofast.store.profile_store import ProfileStore
 from cytofast.tasks.results import TABLES, TaskResults, read_results
@@ -28,6 +29,8 @@ class Given:
         Tables of mean average precision, by name.
     benchmarks
         Results of tasks, by name.
+    modalities
+        Predictions across two modalities and mechanisms from both, by name.
     files
         Each file or folder with what it was taken as.
     failed
@@ -36,12 +39,13 @@ class Given:
 
     maps: dict[str, pl.DataFrame] = field(default_factory=dict)
     benchmarks: dict[str, TaskResults] = field(default_factory=dict)
+    modalities: dict[str, ModalityTables] = field(default_factory=dict)
     files: list[tuple[str, str]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
 
 def given_results(store: ProfileStore, paths: Sequence[str | Path]) -> Given:
-    """The store's own benchmarks, and the files and folders that are given.
+    """The store's own benchmarks and modalities, and the files and folders that are given.
 
     Raises
     ------
@@ -49,28 +53,36 @@ def given_results(store: ProfileStore, paths: Sequence[str | Path]) -> Given:
         A path is not there, or a folder holds no table. A table of another kind is no error; ``files`` says so.
     """
     given = Given()
-    for folder in sorted((store.path / "benchmarks").glob("*")):
-        if (folder / "summary.parquet").is_file():
-            _benchmark(given, folder)
+    for kind in ("benchmarks", "modalities"):
+        for folder in sorted((store.path / kind).glob("*")):
+            _folder(given, folder)
     for path in map(Path, paths):
         if not path.exists():
             raise DataError(
-                f"{path}: no such file or folder. Hint: give what `cytofast map -o` or `cytofast benchmark` wrote."
+                f"{path}: no such file or folder. Hint: give what `cytofast map -o`, `benchmark`, `crossmodal` or "
+                "`mechanism` wrote."
             )
         if path.is_file():
             _file(given, path)
-        elif (path / "summary.parquet").is_file():
-            _benchmark(given, path)
-        else:
+        elif not _folder(given, path):
             files = sorted(file for file in path.iterdir() if file.is_file() and file.name.endswith(_ENDINGS))
-            folders = sorted(folder for folder in path.iterdir() if (folder / "summary.parquet").is_file())
-            if not files and not folders:
+            found = [_folder(given, folder) for folder in sorted(path.iterdir())]
+            if not files and not any(found):
                 raise DataError(f"{path}: no table in this folder. Hint: tables end in {listed(_ENDINGS)}.")
-            for folder in folders:
-                _benchmark(given, folder)
             for file in files:
                 _file(given, file)
     return given
+
+
+def _folder(given: Given, folder: Path) -> bool:
+    """Take a folder for what it is; whether it is a result at all."""
+    if has_tables(folder):
+        _modalities(given, folder)
+    elif (folder / "summary.parquet").is_file():
+        _benchmark(given, folder)
+    else:
+        return False
+    return True
 
 
 def _benchmark(given: Given, folder: Path) -> None:
@@ -81,6 +93,16 @@ def _benchmark(given: Given, folder: Path) -> None:
         return
     given.benchmarks[_free(folder.name, given.benchmarks)] = read.value
     given.files.append((str(folder), f"a benchmark: {', '.join(TABLES)}"))
+
+
+def _modalities(given: Given, folder: Path) -> None:
+    read = attempt(read_tables, folder)
+    if read.why:
+        given.failed.append(read.why)
+        given.files.append((str(folder), "not read"))
+        return
+    given.modalities[_free(folder.name, given.modalities)] = read.value
+    given.files.append((str(folder), f"two modalities: {', '.join(read.value.tables)}"))
 
 
 def _file(given: Given, path: Path) -> None:
@@ -97,6 +119,6 @@ def _file(given: Given, path: Path) -> None:
         given.files.append((str(path), "not understood"))
 
 
-def _free(name: str, taken: dict[str, object] | dict[str, pl.DataFrame] | dict[str, TaskResults]) -> str:
+def _free(name: str, taken: Mapping[str, object]) -> str:
     """A name that is not taken."""
     return name if name not in taken else f"{name}-{sum(key.startswith(name) for key in taken) + 1}"

@@ -13,6 +13,7 @@ from cytofast.report.evidence import Evidence
 from cytofast.report.page import page
 from cytofast.report.parts import Section
 from cytofast.report.results import given_results
+from cytofast.report.sections_modalities import modalities_section
 from cytofast.report.sections_plates import plates_section
 from cytofast.report.sections_retrieval import retrieval_section
 from cytofast.report.sections_steps import map_section, normalization_section, selection_section
@@ -65,10 +66,10 @@ def write_report(
     title: str | None = None,
     progress: Progress = _quiet,
 ) -> Report:
-    """Write one self-contained HTML page about a store: plates, normalization, selection, retrieval, matching, map, provenance.
+    """Write one self-contained HTML page about a store: plates, normalization, selection, retrieval, matching, map, and more.
 
-    It needs no network and no second file. What cannot be answered (no controls, one replicate, an empty store) is said in
-    its place, and the page still opens.
+    Results on two modalities are drawn too, and provenance is told. It needs no network and no second file. What cannot be
+    answered (no controls, one replicate, an empty store) is said in its place, and the page still opens.
 
     Parameters
     ----------
@@ -82,9 +83,9 @@ def write_report(
         Condition columns: retrieval is asked in each condition by itself. By default those of the usual ones (cell type, time,
         modality) that are the same on a whole plate and differ between plates.
     tables
-        Results that were computed before: files of ``cytofast map``, folders of ``cytofast benchmark``, or a folder of such. The
-        store's own benchmarks are found. Without any, the report asks whether replicates find each other among the negative
-        controls of their plate (:func:`cytofast.activity`).
+        Results that were computed before: files of ``cytofast map``, folders of ``cytofast benchmark``, ``crossmodal`` or
+        ``mechanism``, or a folder of such. Those in the store are found. Without any, the report asks whether replicates find
+        each other among the negative controls of their plate (:func:`cytofast.activity`).
     title
         What stands at the top.
     progress
@@ -102,8 +103,8 @@ def write_report(
     >>> import tempfile, cytofast
     >>> folder = Path(tempfile.mkdtemp())
     >>> store = cytofast.open_store(folder / "store", create=True)
-    >>> list(write_report(store, folder / "report.html").sections)
-    ['Store', 'Plates', 'Normalization', 'Selection', 'Retrieval', 'Matching and directionality', 'Map', 'Provenance']
+    >>> list(write_report(store, folder / "report.html").sections)[:5]
+    ['Store', 'Plates', 'Normalization', 'Selection', 'Retrieval']
     """
     target = Path(path)
     if target.suffix.lower() not in {".html", ".htm"}:
@@ -119,6 +120,7 @@ def write_report(
         lambda: selection_section(evidence),
         lambda: retrieval_section(evidence, given),
         lambda: matching_section(evidence, given),
+        lambda: modalities_section(given),
         lambda: map_section(evidence),
         lambda: provenance_section(evidence, given.files),
     ]

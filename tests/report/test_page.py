@@ -12,7 +12,7 @@ from cytofast import DataError, StoreError
 from tests import toy
 from tests.report.pages import embedded
 
-SECTIONS = ["store", "plates", "normalization", "selection", "retrieval", "matching", "map", "provenance"]
+SECTIONS = ["store", "plates", "normalization", "selection", "retrieval", "matching", "modalities", "map", "provenance"]
 
 
 def body(path) -> str:
