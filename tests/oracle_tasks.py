@@ -34,7 +34,10 @@ def geometric(table: pd.DataFrame, by: str, draws: int) -> pd.DataFrame:
 
 
 def detection(wells: pd.DataFrame, features: list[str], position: str = "any", draws: int = 1000) -> pd.DataFrame:
-    """Replicates against the controls of their plate; wells that are neither treated nor controls take no part."""
+    """Replicates against the controls of their plate; wells that are neither treated nor controls take no part.
+
+    A well without controls on its plate has nothing to be told from: it does not ask.
+    """
     control = wells["Metadata_control_type"] == "negcon"
     wells = wells[control | wells["Metadata_broad_sample"].notna()].reset_index(drop=True)
     control = (wells["Metadata_control_type"] == "negcon").to_numpy()
@@ -48,8 +51,8 @@ def detection(wells: pd.DataFrame, features: list[str], position: str = "any", d
             same &= well == well[i]
         elif position == "different":
             same &= well != well[i]
-        if same.any():
-            against = control & (plate == plate[i])
+        against = control & (plate == plate[i])
+        if same.any() and against.any():
             ap = retrieval.precision_of(list(near[i, same]), list(near[i, against]), optimistic=False)
             name = f"{sample[i]} {well[i]}" if position == "same" else sample[i]
             rows.append((name, ap, int(same.sum()), int(against.sum())))
@@ -69,7 +72,7 @@ def matching(
         against = [near[i, j] for j in others if not labels[j] & own]
         for label in sorted(own):
             positives = [near[i, j] for j in others if label in labels[j]]
-            if positives:
+            if positives and against:
                 ap = retrieval.precision_of(positives, against, optimistic=False)
                 rows.append((label, ap, len(positives), len(against)))
     return geometric(pd.DataFrame(rows, columns=["name", "ap", "m", "n"]), "name", draws)

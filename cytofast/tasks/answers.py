@@ -23,8 +23,8 @@ Side = tuple[Wells, pl.DataFrame | None]
 
 def detection_part(task: Detection, wells: Wells) -> Part:
     """Detection in one condition."""
-    found = task.answer_wells(wells)
-    return Part({"perturbations": found}, _fraction(found, task.threshold), wells.notes)
+    found, notes = task.answer_wells(wells)
+    return Part({"perturbations": found}, _fraction(found, task.threshold), [*wells.notes, *notes])
 
 
 def sister_part(task: SisterMatching, side: Side) -> Part:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 
-from cytofast.errors import RecipeError
+from cytofast.errors import ProfileWarning, RecipeError
 from cytofast.retrieval.rule import Retrieval
 from cytofast.schema import WELL, require_columns
+from cytofast.tasks.asking import ask
 from cytofast.tasks.task import RETRIEVED, Task, Wells, described, wells_of
 
 
@@ -65,7 +67,8 @@ class Detection(Task):
         polars.DataFrame
             One row a perturbation, sorted: ``name``, ``about``, ``position`` (the well, if ``position="same"``),
             ``mean_average_precision``, ``mean_normalized_average_precision``, ``p_value``, ``p_method``, ``q_value``,
-            ``n_profiles`` and ``retrieved`` (null where it has no replicates).
+            ``n_profiles``, ``n_candidates`` (the fewest controls and replicates that one of its wells ranked), ``retrieved``
+            (null where it has no replicates) and ``doubtful`` (see :class:`cytofast.TaskResults`).
 
         Raises
         ------
@@ -73,11 +76,19 @@ class Detection(Task):
             No perturbation has replicates, no plate has controls, or wells have missing features.
         SchemaError
             A column is missing.
-        """
-        return self.answer_wells(wells_of(self, profiles.lazy().collect(), "detection"))
 
-    def answer_wells(self, wells: Wells) -> pl.DataFrame:
-        """The same of wells that are ready."""
+        Warns
+        -----
+        ProfileWarning
+            Wells lie on plates without controls, so that there is nothing to tell them from.
+        """
+        found, notes = self.answer_wells(wells_of(self, profiles.lazy().collect(), "detection"))
+        for note in notes:
+            warnings.warn(f"{self.name}: {note}", ProfileWarning, stacklevel=2)
+        return found
+
+    def answer_wells(self, wells: Wells) -> tuple[pl.DataFrame, list[str]]:
+        """The same of wells that are ready, and what is to be said about it."""
         require_columns(wells.table.schema, self.columns(), "detection")
         sameby = [self.perturbation, *([self.well] if self.position == "same" else [])]
         rule = Retrieval(
@@ -89,16 +100,15 @@ class Detection(Task):
             features=wells.features,
             tie=self.tie,
         )
-        found = rule.mean_average_precision(
-            wells.table, null=self.null, null_size=self.null_size, seed=self.seed, threshold=self.threshold
-        )
+        found, notes = ask(self, rule, wells.table, sameby, "wells on plates without controls")
         first = wells.treated.unique(self.perturbation, keep="first", maintain_order=True)
         about = first.select(pl.col(self.perturbation), described(first, self.about))
-        return found.join(about, on=self.perturbation, how="left", maintain_order="left").select(
+        named = found.join(about, on=self.perturbation, how="left", maintain_order="left")
+        return named.select(
             pl.col(self.perturbation).cast(pl.String).alias("name"),
             "about",
             (pl.col(self.well).cast(pl.String) if self.position == "same" else pl.lit(None, pl.String)).alias(
                 "position"
             ),
             *RETRIEVED,
-        )
+        ), notes

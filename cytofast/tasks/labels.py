@@ -11,6 +11,7 @@ from cytofast.errors import DataError, RecipeError
 from cytofast.retrieval.pairing import split_labels
 from cytofast.retrieval.rule import Retrieval
 from cytofast.schema import as_columns, require_columns
+from cytofast.tasks.asking import ask
 from cytofast.tasks.detection import Detection
 from cytofast.tasks.task import RETRIEVED, Task, Wells, median_profiles
 
@@ -69,7 +70,7 @@ class LabelTask(Task):
             require_columns(treated.schema, as_columns(self.label), where)
         if self.detected_only:
             if detected is None:
-                detected = self.detection().answer_wells(wells)
+                detected = self.detection().answer_wells(wells)[0]
             names = detected.filter(pl.col("retrieved"))["name"]
             if not names.len():
                 raise DataError(
@@ -90,19 +91,16 @@ class LabelTask(Task):
         return split_labels(column.cast(pl.String).reshape((-1, 1)).cast(pl.List(pl.String)).alias(column.name))
 
 
-def matched(task: LabelTask, rule: Retrieval, table: pl.DataFrame) -> pl.DataFrame:
-    """Mean average precision of each label; ``table`` has labels and whatever the rule names.
+def matched(task: LabelTask, rule: Retrieval, table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Mean average precision of each label, and what is to be said; ``table`` has labels and whatever the rule names.
 
     A table whose perturbations have one label each is asked without multilabels, which is the same question.
     """
     if not table.select((pl.col(LABELS).list.len() > 1).any()).item():
         table = table.with_columns(pl.col(LABELS).list.first())
-    found = rule.mean_average_precision(
-        table, null=task.null, null_size=task.null_size, seed=task.seed, threshold=task.threshold
-    )
-    return found.join(bearers(table, task.perturbation), on=LABELS, how="left", maintain_order="left").select(
-        pl.col(LABELS).alias("name"), "about", *RETRIEVED
-    )
+    found, notes = ask(task, rule, table, [LABELS], "perturbations that share a label with all others")
+    named = found.join(bearers(table, task.perturbation), on=LABELS, how="left", maintain_order="left")
+    return named.select(pl.col(LABELS).alias("name"), "about", *RETRIEVED), notes
 
 
 def bearers(table: pl.DataFrame, perturbation: str) -> pl.DataFrame:

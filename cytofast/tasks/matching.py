@@ -53,8 +53,9 @@ class SisterMatching(LabelTask):
         -------
         polars.DataFrame
             One row a label, sorted: ``name``, ``about`` (who bears it), ``mean_average_precision``,
-            ``mean_normalized_average_precision``, ``p_value``, ``p_method``, ``q_value``, ``n_profiles`` and ``retrieved``
-            (null where one perturbation bears it alone).
+            ``mean_normalized_average_precision``, ``p_value``, ``p_method``, ``q_value``, ``n_profiles``, ``n_candidates``
+            (the fewest perturbations that one of its bearers ranked), ``retrieved`` (null where one perturbation bears it
+            alone) and ``doubtful`` (see :class:`cytofast.TaskResults`).
 
         Raises
         ------
@@ -87,7 +88,8 @@ class SisterMatching(LabelTask):
         rule = Retrieval(
             pos_sameby=[LABELS], neg_diffby=[LABELS], metric=self.metric, features=wells.features, tie=self.tie
         )
-        return matched(self, rule, known), notes
+        found, more = matched(self, rule, known)
+        return found, [*notes, *more]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +224,8 @@ class CrossMatching(CrossTask):
             features=features,
             tie=self.tie,
         )
-        return matched(self, rule, pl.concat(both, how="vertical_relaxed")), notes
+        found, more = matched(self, rule, pl.concat(both, how="vertical_relaxed"))
+        return found, [*notes, *more]
 
 
 def _labels(*tables: pl.DataFrame) -> int:

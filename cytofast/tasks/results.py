@@ -36,7 +36,9 @@ class TaskResults:
     perturbations
         One row a perturbation and detection task: ``name``, ``about`` (its targets or gene), ``position`` (the well, where
         only replicates in the same well count), ``mean_average_precision``, ``mean_normalized_average_precision``, ``p_value``,
-        ``p_method``, ``q_value``, ``n_profiles``, ``retrieved`` (null where it could not be tested).
+        ``p_method``, ``q_value``, ``n_profiles``, ``n_candidates`` (the fewest profiles that one of its queries ranked),
+        ``retrieved`` (null where it could not be tested), ``doubtful`` (retrieved only because ``null="cpjump1"`` gives a
+        perfect ranking the smallest p there is, however few were ranked).
     labels
         One row a label (target, gene) and matching task: ``name``, ``about`` (the perturbations that bear it), and the same
         columns as ``perturbations`` from ``mean_average_precision`` on.
@@ -89,7 +91,9 @@ _RETRIEVED: dict[str, pl.DataType] = {
 }
 COLUMNS: dict[str, dict[str, pl.DataType]] = {
     "summary": {
+    "n_candidates": pl.Int64(),
         "n": pl.Int64(),
+    "doubtful": pl.Boolean(),
         "fraction_retrieved": pl.Float64(),
         "low": pl.Float64(),
         "high": pl.Float64(),

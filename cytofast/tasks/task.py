@@ -26,7 +26,9 @@ RETRIEVED = (
     "p_method",
     "q_value",
     "n_profiles",
+    "n_candidates",
     "retrieved",
+    "doubtful",
 )
 """What every answer by average precision has, after ``name`` and what tells more of it."""
 _TEXTS = ("perturbation", "controls", "block", "null", "tie", "on_invalid")
