@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.ranks import average_ranks
 
 Floats = NDArray[np.floating]
@@ -33,7 +34,14 @@ def _unit(rows: Doubles) -> Doubles:
 
 
 def _units(rows: Floats, rank: bool, threads: int) -> Doubles:
-    return _unit(average_ranks(rows, threads) if rank else np.array(rows, dtype=np.float64))
+    out = np.empty(rows.shape)
+
+    def work(first: int, last: int) -> None:
+        part = rows[first:last]
+        out[first:last] = _unit(average_ranks(part) if rank else np.array(part, dtype=np.float64))
+
+    over_ranges(work, len(rows), threads, smallest=64)
+    return out
 
 
 def replicate_correlations(
