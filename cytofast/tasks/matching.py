@@ -16,6 +16,8 @@ from cytofast.tasks.task import Wells, wells_of
 
 Metric = Literal["cosine", "abs_cosine", "correlation", "euclidean"]
 SIDE = "Metadata_Task_Side"
+BORNE = "Metadata_Task_Borne"
+"""Side and labels: what is equal in it resembles each other, and is given labels together when these are permuted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +169,13 @@ class CrossMatching(CrossTask):
     second side bears: a compound is judged by the genes that were perturbed.
 
     Read few labels with care. With ``null="cpjump1"`` a perfect ranking has the smallest p there is, however few perturbations
-    the other side has: of seven ORFs detected in a planted screen without a pair, two were "retrieved".
-    ``null="labels"`` knows how few there are; neither knows that guides of a gene resemble each other and so match by
-    chance together. For the score of the preprint see :class:`PercentMatching`.
+    the other side has: of seven ORFs detected in a planted screen without a pair, two were "retrieved". Such labels are
+    marked ``doubtful``. ``null="labels"`` knows how few there are, and that guides of a gene resemble each other and match by
+    chance together: perturbations of a side that bear the same labels are given labels together. (In simulated screens
+    whose guides of a gene are alike, and so are their compounds, permuting them one by one
+    gave 22 % false discoveries among labels retrieved at q < 0.05; together they gave 4 %, and found 88 of 128 pairs instead of
+    124.) Compounds that share a part of their labels only are permuted apart. For the score of the preprint see
+    :class:`PercentMatching`.
     """
 
     name: str = "cross_matching"
@@ -215,10 +221,16 @@ class CrossMatching(CrossTask):
                 "nothing can be told from it."
             )
         columns = [self.perturbation, LABELS, *features]
-        both = [side.select(columns).with_columns(pl.lit(k).alias(SIDE)) for k, side in enumerate((ours, theirs))]
+        both = [
+            side.select(columns).with_columns(
+                pl.lit(k).alias(SIDE), pl.concat_str(pl.lit(f"{k}|"), pl.col(LABELS).list.join("|")).alias(BORNE)
+            )
+            for k, side in enumerate((ours, theirs))
+        ]
+        # Who is of the other side differs in BORNE anyhow: naming it changes no pair, but binds profiles in permutations.
         rule = Retrieval(
             pos_sameby=[LABELS],
-            pos_diffby=[SIDE],
+            pos_diffby=[SIDE, BORNE],
             neg_diffby=[LABELS, SIDE],
             metric=self.metric,
             features=features,
