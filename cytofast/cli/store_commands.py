@@ -49,7 +49,8 @@ def demo(
     for line in (
         f"\nThe store is {store_path}. Try next:",
         f"  cytofast describe {store_path}",
-        f"  cytofast run single_cells --store {store_path}",
+        f"  cytofast report --store {store_path} -o {folder / 'report.html'}",
+        f"  cytofast ask control_drift --store {store_path}",
         "and in Python:",
         "  import cytofast",
         f"  cytofast.open_store({str(store_path)!r}).scan('profiles').collect()",
