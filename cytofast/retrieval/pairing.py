@@ -83,16 +83,15 @@ def split_labels(column: pl.Series, separator: str = "|") -> pl.Series:
     [['EGFR', 'ERBB2'], [], ['EGFR']]
     """
     if column.dtype == pl.String:
-        lists = column.to_frame().select(
-            pl.col(column.name).str.split(separator).list.eval(pl.element().str.strip_chars())
-        )
+        lists = column.to_frame().select(pl.col(column.name).str.split(separator))
     elif isinstance(column.dtype, pl.List):
         lists = column.to_frame().select(pl.col(column.name).cast(pl.List(pl.String)))
     else:
         raise RecipeError(
             f"multilabel column {column.name!r} must hold lists or text with separators, not {column.dtype}"
         )
-    wanted = pl.col(column.name).list.eval(pl.element().filter(pl.element().is_not_null() & (pl.element() != "")))
+    label = pl.element().str.strip_chars()
+    wanted = pl.col(column.name).list.eval(label.filter(label.is_not_null() & (label != "")))
     return lists.select(wanted.list.unique().list.sort().fill_null([]))[column.name]
 
 

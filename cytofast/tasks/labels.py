@@ -27,7 +27,7 @@ class LabelTask(Task):
     ----------
     label
         Columns that say it, for example ``["Metadata_target_list", "Metadata_gene"]``: the first that is not null counts.
-        Lists, or text separated by ``|`` if ``multilabel``.
+        Lists, or text separated by ``|`` if ``multilabel``. All wells of a perturbation that have any tell the same.
     multilabel
         Whether a perturbation may have several labels.
     detected_only
@@ -61,7 +61,7 @@ class LabelTask(Task):
         Raises
         ------
         DataError
-            No perturbation was detected.
+            No perturbation was detected, or its wells tell different labels.
         """
         where = self.name
         treated = wells.treated
@@ -78,17 +78,45 @@ class LabelTask(Task):
                 )
             treated = treated.filter(pl.col(self.perturbation).cast(pl.String).is_in(names.implode()))
         profiles = median_profiles(treated, self.perturbation, wells.features)
-        first = treated.unique(self.perturbation, keep="first", maintain_order=True)
-        lists = pl.DataFrame([self._lists(first[name]) for name in known])
-        labels = pl.coalesce(pl.when(pl.col(name).list.len() > 0).then(pl.col(name)) for name in known)
-        table = lists.select(first[self.perturbation].alias(self.perturbation), labels.fill_null([]).alias(LABELS))
+        table = profiles.select(self.perturbation)
+        for number, name in enumerate(known):
+            table = table.join(self._told(treated, name, f"label {number}"), on=self.perturbation, how="left")
+        labels = pl.coalesce(f"label {number}" for number in range(len(known))).fill_null([])
         chosen = profiles.select(self.perturbation, *wells.features)
-        return chosen.join(table, on=self.perturbation, how="left", maintain_order="left")
+        return chosen.join(
+            table.select(self.perturbation, labels.alias(LABELS)),
+            on=self.perturbation,
+            how="left",
+            maintain_order="left",
+        )
+
+    def _told(self, wells: pl.DataFrame, name: str, alias: str) -> pl.DataFrame:
+        """The labels of each perturbation that has any in a column; wells may lack them, but not contradict each other."""
+        lists = self._lists(wells[name]).alias(alias)
+        said = wells.select(self.perturbation).with_columns(lists, lists.list.join("|").alias("text"))
+        said = (
+            said.filter(pl.col(alias).list.len() > 0)
+            .unique([self.perturbation, "text"])
+            .sort(self.perturbation, "text")
+        )
+        several = (
+            said.group_by(self.perturbation, maintain_order=True).agg("text").filter(pl.col("text").list.len() > 1)
+        )
+        if several.height:
+            shown = [f"{who!r} ({', '.join(texts)})" for who, texts in several.head(3).rows()]
+            raise DataError(
+                f"{self.name}: {several.height:,} perturbations have different {name} in different wells: {'; '.join(shown)}. "
+                "Hint: was the platemap joined by the right columns?"
+            )
+        return said.drop("text")
 
     def _lists(self, column: pl.Series) -> pl.Series:
-        if self.multilabel or isinstance(column.dtype, pl.List):
+        if isinstance(column.dtype, pl.List):
             return split_labels(column)
-        return split_labels(column.cast(pl.String).reshape((-1, 1)).cast(pl.List(pl.String)).alias(column.name))
+        texts = column.cast(pl.String)
+        return split_labels(
+            texts if self.multilabel else texts.reshape((-1, 1)).cast(pl.List(pl.String)).alias(column.name)
+        )
 
 
 def matched(task: LabelTask, rule: Retrieval, table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:

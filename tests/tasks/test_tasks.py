@@ -268,3 +268,55 @@ def test_pair_tasks_refuse_what_makes_no_sense(two_kinds):
     gene = genes.filter(pl.col("Metadata_gene").is_null() | (pl.col("Metadata_gene") == "G0"))
     with pytest.raises(DataError, match="every pair shares a label"):
         Directionality(label=BOTH).answer(one, gene)
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+def sisters(wells, **settings):
+    return SisterMatching(detected_only=False, **{**NULL, **settings}).answer(wells)
+
+
+def test_a_label_need_not_stand_in_every_well_of_a_perturbation():
+    wells = screen(strong(6), ["A", "A", "B", "B", "C", "C"])
+    first = pl.col("Metadata_Plate") == "cP0"
+    target = pl.col("Metadata_target_list")
+    partly = wells.with_columns(pl.when(first).then(None).otherwise(target).alias("Metadata_target_list"))
+    for table in (partly, partly.reverse()):
+        assert sisters(table).drop("p_value", "q_value").equals(sisters(wells).drop("p_value", "q_value"))
+
+
+def test_wells_of_a_perturbation_that_tell_different_labels_are_an_error():
+    # The first well decided, so that the answer hung on the order of rows.
+    wells = screen(strong(6), ["A", "A", "B", "B", "C", "C"])
+    wrong = pl.when((pl.col("Metadata_Plate") == "cP0") & (pl.col("Metadata_broad_sample") == "c00"))
+    two = wells.with_columns(
+        wrong.then(pl.lit("C")).otherwise(pl.col("Metadata_target_list")).alias("Metadata_target_list")
+    )
+    with pytest.raises(DataError, match=r"1 perturbations have different Metadata_target_list.*'c00' \(A, C\)"):
+        sisters(two)
+
+
+def test_labels_are_read_alike_however_they_are_written():
+    wells = screen(strong(6), ["A|D", "A", "B", "B|", "C", "C"])
+    target = pl.col("Metadata_target_list")
+    wanted = sisters(wells)
+    assert wanted["name"].to_list() == ["A", "B", "C", "D"]
+    for written in (
+        target.replace({"A|D": " D | |A|A", "B|": "|B |"}),
+        target.replace({"A|D": " D | |A|A", "B|": "|B |"}).str.split("|"),
+        target.cast(pl.Categorical),
+    ):
+        assert sisters(wells.with_columns(written.alias("Metadata_target_list"))).equals(wanted)
+    single = screen(strong(6), ["A", "A ", "B", "B", " ", " "])
+    assert sisters(single, multilabel=False)["name"].to_list() == ["A", "B"]
+
+
+def test_a_column_without_any_label_and_labels_that_are_numbers_do_no_harm():
+    wells = screen(strong(6), ["1", "1", "2", "2", "3", "3"])
+    nothing = wells.with_columns(pl.lit(None).alias("Metadata_gene"))
+    wanted = sisters(wells)
+    assert sisters(nothing, label=("Metadata_gene", "Metadata_target_list")).equals(wanted)
+    with pytest.raises(DataError, match="no two of 6 perturbations share a label"):
+        sisters(nothing, label="Metadata_gene")
+    assert sisters(wells.with_columns(pl.col("Metadata_target_list").cast(pl.Int64))).equals(wanted)
