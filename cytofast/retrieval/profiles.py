@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
-from cytofast.blocks import predicate_columns, reference_mask, require_polars, require_rows
+from cytofast.blocks import predicate_columns, reference_mask, require_polars, require_rows, take_columns
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.rng import row_digests
@@ -154,14 +154,30 @@ def collect(
         for name, dtype in schema.items()
         if name in needed or (name not in chosen and name not in _OWN and (is_metadata(name) or not dtype.is_float()))
     ]
-    table = profiles.lazy().select([*metadata, *(name for name in names if name not in metadata)]).collect()
+    held = set(metadata)
+    table = profiles.lazy().select([*metadata, *(name for name in names if name not in held)]).collect()
     require_rows(table, where)
     mask = reference_mask(table.select(metadata), keep, where)
     if mask is not None:
         if not mask.any():
             raise DataError(f"{where}: no row satisfies {keep!r}. Hint: is the value written as in the table?")
         table = table.filter(pl.Series(mask))
-    return table, names
+    return _without_empty(table, names, where) if features is None else (table, names)
+
+
+def _without_empty(table: pl.DataFrame, names: list[str], where: str) -> tuple[pl.DataFrame, list[str]]:
+    """Leave out inferred features that no profile has a value of, and say so: a store keeps what could not be scaled."""
+    missing = take_columns(table, names).null_count().row(0)
+    empty = [name for name, count in zip(names, missing, strict=True) if count == table.height]
+    if not empty or len(empty) == len(names):
+        return table, names
+    warnings.warn(
+        f"{where}: {len(empty):,} of {len(names):,} features have no value in any profile and are left out: {listed(empty)}.",
+        ProfileWarning,
+        stacklevel=5,
+    )
+    gone = set(empty)
+    return table.drop(empty), [name for name in names if name not in gone]
 
 
 def comparable(
