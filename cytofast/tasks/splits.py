@@ -12,9 +12,10 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from cytofast.blocks import group_rows, reference_mask, require_polars, require_rows
-from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
+from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.kernels.rng import key_of
-from cytofast.schema import PLATE, WELL, as_columns, require_columns
+from cytofast.retrieval.profiles import whole_number
+from cytofast.schema import PLATE, WELL, as_columns, is_metadata, require_columns
 
 TWINS = ("BVT-948", "dexamethasone", "thiostrepton")
 """Compounds that stand in JUMP-Target-1 and JUMP-Target-2 twice, with two sample identifiers under one name."""
@@ -22,6 +23,8 @@ NAMES = ("Metadata_pert_iname", "Metadata_Compound", "Metadata_compound", "Metad
 """Columns that usually hold a compound's name."""
 INCHIKEY = "Metadata_InChIKey"
 SPLIT = "Metadata_Split"
+_BETWEEN = "\x1f"
+"""Between the columns of a key, so that ``P 1``, ``A`` is not ``P``, ``1 A``."""
 
 USUAL: tuple[str | tuple[str, ...], ...] = (
     "Metadata_broad_sample",
@@ -60,7 +63,7 @@ def make_splits(
         A table with the key columns.
     keep_together
         Keys: a column, or several columns that make one key together, such as ``["Metadata_Plate", "Metadata_Well"]``. A
-        null is no key. Of ``Metadata_InChIKey`` the first block counts, so that stereoisomers stay together.
+        null or blank text is no key. Of ``Metadata_InChIKey`` the first block counts, so that stereoisomers stay together.
     balance_by
         Columns whose values should be shared out in the same fractions: modality, target class, cell type.
     fractions
@@ -84,7 +87,7 @@ def make_splits(
     RecipeError
         Keys, fractions or the column's name make no sense.
     DataError
-        There are fewer groups than splits.
+        There are fewer groups than splits, or they are so large that a split stays empty.
 
     Warns
     -----
@@ -102,8 +105,8 @@ def make_splits(
     table = metadata.lazy().collect()
     shares = _checked_fractions(fractions or {"train": 0.7, "validation": 0.15, "test": 0.15})
     keys = [tuple(as_columns(key)) for key in keep_together]
-    if isinstance(keep_together, str) or not keys or seed < 0:
-        raise RecipeError("make_splits: keep_together= is a list of at least one key, and seed= is not negative")
+    _check_keys(keep_together, "make_splits")
+    seed = whole_number("seed", seed, 0, "make_splits")
     balance = as_columns(balance_by)
     require_columns(table.schema, [*(name for key in keys for name in key), *balance], "make_splits")
     require_rows(table, "make_splits")
@@ -129,10 +132,15 @@ def make_splits(
         for n, f, s in zip(names, found, shares.values(), strict=True)
         if abs(f - s) > 0.05
     ]
+    largest = f"the largest of {count:,} groups has {np.bincount(groups).max():,} of {table.height:,} rows"
+    empty = [name for name, share in zip(names, found, strict=True) if not share]
+    if empty:
+        raise DataError(
+            f"make_splits: nothing is left for {listed(empty)}; {largest}. Hint: give it a larger fraction, or name fewer keys."
+        )
     if apart:
-        largest = np.bincount(groups).max()
         warnings.warn(
-            f"make_splits: {'; '.join(apart)}; the largest of {count:,} groups has {largest:,} of {table.height:,} rows",
+            f"make_splits: {'; '.join(apart)}; {largest}",
             ProfileWarning,
             stacklevel=2,
         )
@@ -182,6 +190,8 @@ def check_split(
     require_polars(table, "check_split")
     whole = table.lazy().collect()
     require_columns(whole.schema, [split], "check_split")
+    if keep_together is not None:
+        _check_keys(keep_together, "check_split")
     usual = [as_columns(key) for key in USUAL]
     keys = (
         [key for key in usual if set(key) <= set(whole.columns)]
@@ -195,7 +205,9 @@ def check_split(
     texts = _key_texts(whole, [tuple(key) for key in keys], controls, twins)
     leaks = [
         texts.select(
-            pl.lit(name).alias("key"), pl.col(name).alias("value"), whole[split].cast(pl.String).alias("split")
+            pl.lit(name).alias("key"),
+            pl.col(name).alias("value"),
+            whole[split].cast(pl.String).alias("split"),
         )
         .filter(pl.col("value").is_not_null())
         .group_by("key", "value")
@@ -206,16 +218,25 @@ def check_split(
         )
         .filter(pl.col("n") > 1)
         .drop("n")
+        .with_columns(pl.col("value").str.replace_all(_BETWEEN, " "))
         for name in texts.columns
     ]
     return pl.concat(leaks).sort(["n_rows", "key", "value"], descending=[True, False, False])
 
 
 def _checked_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    values = list(fractions.values())
-    if len(values) < 2 or not all(isinstance(v, int | float) and v > 0 and np.isfinite(v) for v in values):
-        raise RecipeError(f"make_splits: fractions= are at least two positive numbers by name, not {dict(fractions)!r}")
+    values = list(fractions.values()) if isinstance(fractions, Mapping) else []
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 and np.isfinite(v) for v in values)
+    if len(values) < 2 or not numbers:
+        raise RecipeError(f"make_splits: fractions= are at least two positive numbers by name, not {fractions!r}")
     return {name: value / sum(values) for name, value in fractions.items()}
+
+
+def _check_keys(keys: Sequence[Key], where: str) -> None:
+    if isinstance(keys, str) or not keys or not all(as_columns(key) for key in keys):
+        raise RecipeError(
+            f"{where}: keep_together= is a list of at least one key, not {keys!r}, and each names a column"
+        )
 
 
 def _key_texts(
@@ -225,13 +246,19 @@ def _key_texts(
     mask = reference_mask(table, controls, "controls")
     treated = pl.lit(value=True) if mask is None else pl.Series(~mask)
     texts: dict[str, pl.Expr] = {}
+    nested = [name for key in keys for name in key if table.schema[name].is_nested()]
+    if nested:
+        raise SchemaError(
+            f"keep_together= names {listed(nested)}, which holds lists. Hint: give a row for each entry, or one text."
+        )
     for key in keys:
-        parts = [pl.col(name).cast(pl.String) for name in key]
+        known = [pl.col(name).fill_nan(None) if table.schema[name].is_float() else pl.col(name) for name in key]
+        parts = [part.cast(pl.String).str.strip_chars().replace("", None) for part in known]
         if key == (INCHIKEY,):
             parts = [parts[0].str.split("-").list.first()]
         elif len(key) == 1 and key[0] in NAMES:
-            parts = [parts[0].str.strip_chars().str.to_lowercase()]
-        text = pl.concat_str(parts, separator=" ")
+            parts = [parts[0].str.to_lowercase()]
+        text = pl.concat_str(parts, separator=_BETWEEN)
         texts[" ".join(key)] = text if len(key) > 1 else pl.when(treated).then(text)
     wanted = [name.lower() for name in twins]
     for name in NAMES:
@@ -248,7 +275,7 @@ def _groups(
     texts = _key_texts(table, keys, controls, twins)
     lonely = pl.all_horizontal(pl.col(name).is_null() for name in texts.columns)
     # What is linked depends on the keys alone: rows that are equal in all of them are one; rows without any stay by themselves.
-    marked = texts.with_columns(pl.when(lonely).then(pl.int_range(pl.len())).alias("row without a key"))
+    marked = texts.with_columns(_lonely_texts(table, texts.select(lonely).to_series()).alias("row without a key"))
     which, distinct = group_rows(marked, marked.columns)
     rows, columns, size = [], [], distinct.height
     for name in texts.columns:
@@ -265,6 +292,17 @@ def _groups(
     first = said.with_columns(pl.Series("group", labels)).group_by("group").agg(pl.col("text").min()).sort("group")
     groups: NDArray[np.int64] = labels.astype(np.int64)[which]
     return groups, first["text"].to_list()
+
+
+def _lonely_texts(table: pl.DataFrame, lonely: pl.Series) -> pl.Series:
+    """What tells a row without keys from the others, wherever it stands: all but its measurements; null for other rows."""
+    told = [name for name, dtype in table.schema.items() if is_metadata(name) or not dtype.is_float()]
+    said = pl.Series("text", [repr(row) for row in table.select(told).filter(lonely).rows()], dtype=pl.String)
+    # Of rows that are told by nothing, the first is the first.
+    each = said.to_frame().select(pl.concat_str("text", pl.int_range(pl.len()).over("text"), separator=_BETWEEN))
+    out: NDArray[np.object_] = np.full(table.height, None, dtype=object)
+    out[lonely.to_numpy()] = each["text"].to_numpy()
+    return pl.Series(out.tolist(), dtype=pl.String)
 
 
 def _shared_out(sizes: NDArray[np.float64], shares: NDArray[np.float64], order: list[int]) -> NDArray[np.int64]:

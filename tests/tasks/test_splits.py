@@ -156,3 +156,73 @@ def test_linked_rows_are_never_apart(rows, seed):
         return
     assert check_split(found, keep_together=["Metadata_gene", "Metadata_other"]).height == 0
     assert found["Metadata_Split"].null_count() == 0
+
+
+def test_an_empty_split_is_an_error():
+    # Both were given without a word: 0 % is within 5 % of 5 %.
+    large = pl.DataFrame({"Metadata_gene": ["A"] * 100 + ["B"] * 100 + ["C"]})
+    with pytest.raises(DataError, match=r"nothing is left for 'test'.*the largest of 3 groups has 100 of 201 rows"):
+        make_splits(large, ["Metadata_gene"], fractions={"train": 0.9, "validation": 0.05, "test": 0.05})
+    few = pl.DataFrame({"Metadata_gene": [f"G{i}" for i in range(20)]})
+    with pytest.raises(DataError, match="nothing is left for 'validation', 'test'"):
+        make_splits(few, ["Metadata_gene"], fractions={"train": 0.98, "validation": 0.01, "test": 0.01})
+
+
+def test_rows_without_a_key_do_not_depend_on_their_order_either():
+    table = pl.DataFrame(
+        {
+            "Metadata_gene": [None] * 30 + ["A", "A", "B"],
+            "Metadata_Well": [f"w{i}" for i in range(33)],
+            "Metadata_targets": [["x", "y"], None, []] * 11,
+            "Cells_x": np.random.default_rng(0).normal(size=33),
+        }
+    )
+    wanted = make_splits(table, ["Metadata_gene"]).sort("Metadata_Well")
+    for seed in range(3):
+        shuffled = table.sample(fraction=1.0, shuffle=True, seed=seed)
+        assert make_splits(shuffled, ["Metadata_gene"]).sort("Metadata_Well").equals(wanted)
+
+
+def test_blank_text_is_no_key():
+    table = pl.DataFrame({"Metadata_gene": ["", " "] * 25 + ["A", "A"], "Metadata_x": range(52)})
+    numbers = table.with_columns(pl.Series("Metadata_gene", [float("nan")] * 50 + [1.0, 1.0]))
+    assert make_splits(numbers, ["Metadata_gene"], fractions=THIRDS)[:50]["Metadata_Split"].n_unique() == 3
+    found = make_splits(table, ["Metadata_gene"], fractions=THIRDS)
+    assert found[:50]["Metadata_Split"].n_unique() == 3
+    assert check_split(found).height == 0
+
+
+def test_lists_are_refused_as_keys():
+    table = pl.DataFrame({"Metadata_target_list": [["A", "B"], ["B"]], "Metadata_Split": ["x", "y"]})
+    for ask in (
+        lambda: check_split(table, keep_together=["Metadata_target_list"]),
+        lambda: make_splits(table, ["Metadata_target_list"], column="Metadata_new"),
+    ):
+        with pytest.raises(SchemaError, match="'Metadata_target_list', which holds lists"):
+            ask()
+
+
+@pytest.mark.parametrize(
+    ("settings_", "match"),
+    [
+        ({"fractions": [0.5, 0.5]}, "fractions="),
+        ({"fractions": {"a": True, "b": 1}}, "fractions="),
+        ({"keep_together": [[]]}, "each names a column"),
+        ({"seed": 1.5}, "seed"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(settings_, match):
+    with pytest.raises(RecipeError, match=match):
+        make_splits(wells(4), **{"keep_together": KEYS, **settings_})
+
+
+def test_keys_to_check_are_a_list():
+    table = pl.DataFrame({"Metadata_gene": ["A"], "Metadata_Split": ["x"]})
+    for wrong in ("Metadata_gene", [], [[]]):
+        with pytest.raises(RecipeError, match="keep_together="):
+            check_split(table, keep_together=wrong)
+
+
+def test_columns_that_make_one_key_are_not_run_together():
+    table = pl.DataFrame({"Metadata_Plate": ["P 1", "P"], "Metadata_Well": ["A", "1 A"], "Metadata_Split": ["x", "y"]})
+    assert check_split(table).height == 0
