@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from cytofast.tasks.maps import map_profiles as map_profiles
     from cytofast.tasks.matching import CrossMatching as CrossMatching
     from cytofast.tasks.matching import SisterMatching as SisterMatching
+    from cytofast.tasks.neighbours import NearestNeighbourAccuracy as NearestNeighbourAccuracy
     from cytofast.tasks.preset import Benchmark as Benchmark
     from cytofast.tasks.results import TaskResults as TaskResults
     from cytofast.tasks.results import read_results as read_results
@@ -172,6 +173,7 @@ _HOMES = {
     "CrossMatching": "tasks.matching",
     "PercentMatching": "tasks.directionality",
     "Directionality": "tasks.directionality",
+    "NearestNeighbourAccuracy": "tasks.neighbours",
     "Benchmark": "tasks.preset",
     "run_conditions": "tasks.conditions",
     "answer_conditions": "tasks.conditions",

@@ -12,6 +12,7 @@ from cytofast.errors import DataError
 from cytofast.tasks.detection import Detection
 from cytofast.tasks.directionality import Pairs, PairTask
 from cytofast.tasks.matching import CrossMatching, SisterMatching
+from cytofast.tasks.neighbours import NearestNeighbourAccuracy
 from cytofast.tasks.parts import Part
 from cytofast.tasks.task import Wells
 
@@ -37,6 +38,13 @@ def cross_part(task: CrossMatching, first: Side, second: Side) -> Part:
     """Matching of two conditions."""
     found, notes = task.answer_wells(first[0], second[0], (first[1], second[1]))
     return Part({"labels": found}, _fraction(found, task.threshold), notes)
+
+
+def neighbour_part(task: NearestNeighbourAccuracy, wells: Wells) -> Part:
+    """Nearest neighbours in one condition; found means right."""
+    found, notes = task.answer_wells(wells)
+    wrong = found.select((1 - found["correct"].cast(pl.Float64)).alias("q_value"))
+    return Part({"neighbours": found}, _fraction(wrong, 0.5), notes)
 
 
 def pair_part(task: PairTask, sides: Sequence[tuple[Side, Side, pl.DataFrame]]) -> Part:

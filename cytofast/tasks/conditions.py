@@ -40,7 +40,7 @@ def run_conditions(
     tasks
         ``"cpjump1"``, a :class:`cytofast.Benchmark`, or a list of tasks.
     conditions
-        Columns whose combinations are the conditions; in a benchmark they are known.
+        Columns whose combinations are the conditions; in a benchmark they are known. An empty list: all wells are one.
     where
         SQL predicate: wells that take part at all. For a benchmark, in place of its own.
     folder
@@ -113,5 +113,10 @@ def _benchmark(
     if wrong or not tasks:
         raise RecipeError(
             f"tasks= is a benchmark's name or a list of tasks such as [Detection()], not {wrong or tasks!r}"
+        )
+    if conditions is None:
+        raise RecipeError(
+            "run_conditions: conditions= names no column. Hint: cell type, time point, modality, ...; or [], if all wells "
+            "are one condition."
         )
     return Benchmark(tuple(tasks), tuple(as_columns(conditions)), where)

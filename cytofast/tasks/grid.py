@@ -19,11 +19,12 @@ from cytofast.errors import DataError, ProfileWarning, RecipeError
 from cytofast.kernels.jit import over_items
 from cytofast.schema import is_metadata, require_columns, resolve_features
 from cytofast.tasks import parts
-from cytofast.tasks.answers import Side, cross_part, detection_part, pair_part, sister_part
+from cytofast.tasks.answers import Side, cross_part, detection_part, neighbour_part, pair_part, sister_part
 from cytofast.tasks.detection import Detection
 from cytofast.tasks.directionality import PairTask
 from cytofast.tasks.labels import LabelTask
-from cytofast.tasks.matching import CrossMatching, SisterMatching
+from cytofast.tasks.matching import CrossMatching, CrossTask, SisterMatching
+from cytofast.tasks.neighbours import NearestNeighbourAccuracy
 from cytofast.tasks.parts import Part
 from cytofast.tasks.preset import Benchmark
 from cytofast.tasks.questions import Question, questions_of
@@ -51,8 +52,11 @@ class Grid:
         progress: Progress | None,
     ) -> None:
         require_polars(profiles, "run_conditions")
-        if not benchmark.conditions:
-            raise RecipeError("run_conditions: conditions= names no column. Hint: cell type, time point, modality, ...")
+        if not benchmark.conditions and any(t.only is not None or isinstance(t, CrossTask) for t in benchmark.tasks):
+            raise RecipeError(
+                "run_conditions: conditions= names no column, but there are tasks for some conditions only, or across them. "
+                "Hint: cell type, time point, modality, ..."
+            )
         self.benchmark, self.folder = benchmark, folder
         self.progress = progress or _quiet
         self.limits = resources.current()
@@ -90,6 +94,8 @@ class Grid:
 
     def _conditions(self) -> pl.DataFrame:
         names = list(self.benchmark.conditions)
+        if not names:
+            return pl.DataFrame(height=1)  # one condition without a name
         counted = self.profiles.select(names).group_by(names).len("wells in it").collect()
         complete = counted.drop_nulls(names)
         lost = int(counted["wells in it"].sum()) - int(complete["wells in it"].sum())
@@ -169,6 +175,8 @@ class Grid:
                 (*first, *second),
                 lambda: cross_part(task, self._side(task, first[0]), self._side(task, second[0])),
             )
+        elif isinstance(task, NearestNeighbourAccuracy):
+            part = self._kept(task, first, lambda: neighbour_part(task, self._ready(task, first[0])))
         elif isinstance(task, PairTask):
             part = self._kept(task, (*first, *second), lambda: pair_part(task, self._paired(task, first, second)))
         else:
@@ -242,7 +250,7 @@ class Grid:
         if held is not None:
             return held
         shown = " ".join(str(value) for value in self.conditions.row(number))
-        wells = wells_of(asked, self._read(number), f"condition {shown}")
+        wells = wells_of(asked, self._read(number), f"condition {shown}" if shown else "run_conditions")
         size = int(wells.table.estimated_size())
         with self._lock:
             if self._bytes + size < self.limits.working_bytes // 3:

@@ -13,6 +13,7 @@ from cytofast.errors import RecipeError
 from cytofast.tasks.detection import Detection
 from cytofast.tasks.directionality import Directionality, PercentMatching
 from cytofast.tasks.matching import CrossMatching, SisterMatching
+from cytofast.tasks.neighbours import NearestNeighbourAccuracy
 from cytofast.tasks.task import Task
 
 KINDS: dict[str, type[Task]] = {
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Task]] = {
     "cross_matching": CrossMatching,
     "percent_matching": PercentMatching,
     "directionality": Directionality,
+    "nearest_neighbour": NearestNeighbourAccuracy,
 }
 """Tasks by the name that they have in TOML."""
 _KEYS = ("title", "level", "conditions", "where", "defaults", "task", "published")
@@ -35,7 +37,7 @@ class Benchmark:
     tasks
         In the order of the result.
     conditions
-        Columns whose combinations are the conditions.
+        Columns whose combinations are the conditions; none: all wells are one condition.
     where
         SQL predicate: which wells take part at all.
     level
@@ -104,8 +106,10 @@ class Benchmark:
         for key in content:
             if key not in _KEYS:
                 raise RecipeError(f"{where}: {RecipeError.unknown('key', key, _KEYS)}")
-        if not content.get("conditions") or not content.get("task"):
-            raise RecipeError(f"{where}: a benchmark needs conditions = [...] and at least one [[task]]")
+        if "conditions" not in content or not content.get("task"):
+            raise RecipeError(
+                f"{where}: a benchmark needs conditions = [...] (which may be empty) and at least one [[task]]"
+            )
         defaults = content.get("defaults", {})
         tasks = tuple(_task(entry, defaults, f"{where}: task {i}") for i, entry in enumerate(content["task"], 1))
         published = content.get("published", {})

@@ -1,8 +1,8 @@
-"""What the tasks of a benchmark found: seven tidy tables, in memory or in a folder."""
+"""What the tasks of a benchmark found: eight tidy tables, in memory or in a folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import polars as pl
@@ -52,6 +52,9 @@ class TaskResults:
         (``"below"``, ``"between"``, ``"above"``).
     quantiles
         For drawing the distributions: ``quantile`` (0 to 1, 101 rows a condition), ``same``, ``different`` (similarities).
+    neighbours
+        One row a treatment and nearest-neighbour task: ``name``, ``label``, ``neighbour``, ``neighbour_label``, ``similarity``,
+        ``n_allowed``, ``n_same``, ``correct`` (see :meth:`cytofast.NearestNeighbourAccuracy.answer`).
     conditions
         Names of the condition columns.
     apart
@@ -65,6 +68,7 @@ class TaskResults:
     directions: pl.DataFrame
     pairs: pl.DataFrame
     quantiles: pl.DataFrame
+    neighbours: pl.DataFrame = field(default_factory=pl.DataFrame)
     conditions: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
 
@@ -78,7 +82,7 @@ class TaskResults:
             write_frame(folder / f"{name}.parquet", getattr(self, name))
 
 
-TABLES = tuple(field.name for field in fields(TaskResults))[:7]
+TABLES = tuple(field.name for field in fields(TaskResults))[:8]
 
 _RETRIEVED: dict[str, pl.DataType] = {
     "mean_average_precision": pl.Float64(),
@@ -87,13 +91,13 @@ _RETRIEVED: dict[str, pl.DataType] = {
     "p_method": pl.String(),
     "q_value": pl.Float64(),
     "n_profiles": pl.Int64(),
+    "n_candidates": pl.Int64(),
     "retrieved": pl.Boolean(),
+    "doubtful": pl.Boolean(),
 }
 COLUMNS: dict[str, dict[str, pl.DataType]] = {
     "summary": {
-    "n_candidates": pl.Int64(),
         "n": pl.Int64(),
-    "doubtful": pl.Boolean(),
         "fraction_retrieved": pl.Float64(),
         "low": pl.Float64(),
         "high": pl.Float64(),
@@ -127,6 +131,12 @@ COLUMNS: dict[str, dict[str, pl.DataType]] = {
         "beyond": pl.String(),
     },
     "quantiles": {"quantile": pl.Float64(), "same": pl.Float64(), "different": pl.Float64()},
+    "neighbours": {
+        **dict.fromkeys(("name", "label", "neighbour", "neighbour_label"), pl.String()),
+        "similarity": pl.Float64(),
+        **dict.fromkeys(("n_allowed", "n_same"), pl.Int64()),
+        "correct": pl.Boolean(),
+    },
 }
 """Columns of each table behind ``task`` and the conditions."""
 
@@ -143,7 +153,7 @@ def read_results(folder: str | Path) -> TaskResults:
     missing = [name for name in TABLES if not (folder / f"{name}.parquet").is_file()]
     if missing:
         raise StoreError(
-            f"{folder}: no finished benchmark here; {listed(missing, 7)} missing. Hint: run `cytofast benchmark cpjump1`."
+            f"{folder}: no finished benchmark here; {listed(missing, 8)} missing. Hint: run `cytofast benchmark cpjump1`."
         )
     tables = {name: read_frame(folder / f"{name}.parquet") for name in TABLES}
     names = tables["summary"].columns

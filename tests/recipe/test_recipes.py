@@ -10,7 +10,7 @@ from cytofast.recipe.explain import explain_feature
 from cytofast.recipe.recipe import shipped_text
 from tests import toy
 
-SHIPPED = ["default", "single_cells", "cpjump1", "jump-compound", "jump-orf", "jump-crispr", "rosetta"]
+SHIPPED = ["default", "bbbc021", "single_cells", "cpjump1", "jump-compound", "jump-orf", "jump-crispr", "rosetta"]
 
 
 @pytest.fixture(scope="module")

@@ -193,7 +193,7 @@ def test_a_recipe_that_makes_no_sense_is_refused(tmp_path, text, message):
 
 def test_shipped_recipes_are_read_by_name():
     assert list(Recipe.read("default").levels) == ["wells", "profiles"]
-    with pytest.raises(RecipeError, match="no recipe file 'defalt'; shipped recipes are cpjump1, default"):
+    with pytest.raises(RecipeError, match="no recipe file 'defalt'; shipped recipes are bbbc021, cpjump1, default"):
         Recipe.read("defalt")
 
 
