@@ -1,6 +1,7 @@
 -- How many cells a control well has, by plate, and how far its plate's median lies from the batch's, in robust standard deviations; a control well without cells counts as 0.
 -- param batch VARCHAR = NULL  only this batch; NULL is every batch, each by itself
 -- param control VARCHAR = 'negcon'  the control type
+-- param column VARCHAR = 'Metadata_control_type'  the metadata column that holds it
 -- grain batch, plate
 WITH counted AS (
     SELECT Metadata_Batch AS batch, Metadata_Plate AS plate, Metadata_Well AS well, count(*) AS cells
@@ -9,13 +10,13 @@ WITH counted AS (
 ),
 control_counts AS (
     SELECT controls.batch, controls.plate, controls.well, coalesce(counted.cells, 0) AS cells
-    FROM controls
+    FROM well_metadata AS controls
     SEMI JOIN counted ON controls.batch IS NOT DISTINCT FROM counted.batch AND controls.plate IS NOT DISTINCT FROM counted.plate
     LEFT JOIN counted
         ON controls.batch IS NOT DISTINCT FROM counted.batch
         AND controls.plate IS NOT DISTINCT FROM counted.plate
         AND controls.well IS NOT DISTINCT FROM counted.well
-    WHERE controls.control_type = $control AND ($batch IS NULL OR controls.batch = $batch)
+    WHERE controls.name = $column AND controls.value = $control AND ($batch IS NULL OR controls.batch = $batch)
 ),
 of_batch AS (
     SELECT batch, median(cells) AS centre, nullif(1.4826 * mad(cells), 0) AS spread

@@ -1,35 +1,44 @@
 -- How far the control wells of each plate lie from those of the whole batch, in robust standard deviations of the batch's control wells: over all features, and the feature that drifted most.
 -- param batch VARCHAR = NULL  only this batch; NULL is every batch, each by itself
 -- param control VARCHAR = 'negcon'  the control type
+-- param column VARCHAR = 'Metadata_control_type'  the metadata column that holds it
 -- grain batch, plate
-WITH control_values AS (
-    SELECT w.Metadata_Batch AS batch, w.Metadata_Plate AS plate, w.Metadata_Well AS well, w.feature, w.value
+WITH control_wells AS (
+    SELECT batch, plate, well
+    FROM well_metadata
+    WHERE name = $column AND value = $control AND ($batch IS NULL OR batch = $batch)
+),
+gathered AS ( -- each value is held once, since medians would hold it once an aggregate
+    SELECT w.Metadata_Batch AS batch, w.Metadata_Plate AS plate, w.feature, list(w.value) AS control_values
     FROM wells_long AS w
-    INNER JOIN controls
-        ON w.Metadata_Batch IS NOT DISTINCT FROM controls.batch
-        AND w.Metadata_Plate IS NOT DISTINCT FROM controls.plate
-        AND w.Metadata_Well IS NOT DISTINCT FROM controls.well
-    WHERE controls.control_type = $control AND ($batch IS NULL OR w.Metadata_Batch = $batch)
+    INNER JOIN control_wells AS c
+        ON w.Metadata_Batch IS NOT DISTINCT FROM c.batch
+        AND w.Metadata_Plate IS NOT DISTINCT FROM c.plate
+        AND w.Metadata_Well IS NOT DISTINCT FROM c.well
+    GROUP BY w.Metadata_Batch, w.Metadata_Plate, w.feature
 ),
 of_batch AS (
-    SELECT batch, feature, median(value) AS centre, nullif(1.4826 * mad(value), 0) AS spread
-    FROM control_values
+    SELECT batch, feature, flatten(list(control_values)) AS control_values
+    FROM gathered
     GROUP BY batch, feature
 ),
-of_plate AS (
-    SELECT batch, plate, feature, median(value) AS centre
-    FROM control_values
-    GROUP BY batch, plate, feature
+spreads AS (
+    SELECT batch, feature, list_median(control_values) AS centre, nullif(1.4826 * list_mad(control_values), 0) AS spread
+    FROM of_batch
 ),
 drift AS (
-    SELECT p.batch, p.plate, p.feature, (p.centre - b.centre) / b.spread AS z
-    FROM of_plate AS p
-    INNER JOIN of_batch AS b ON p.batch IS NOT DISTINCT FROM b.batch AND p.feature = b.feature
+    SELECT p.batch, p.plate, p.feature, (list_median(p.control_values) - b.centre) / b.spread AS z
+    FROM gathered AS p
+    INNER JOIN spreads AS b ON p.batch IS NOT DISTINCT FROM b.batch AND p.feature = b.feature
 ),
 sized AS (
-    SELECT batch, plate, count(DISTINCT well) AS control_wells
-    FROM control_values
-    GROUP BY batch, plate
+    SELECT c.batch, c.plate, count(*) AS control_wells
+    FROM control_wells AS c
+    SEMI JOIN (SELECT DISTINCT Metadata_Batch, Metadata_Plate, Metadata_Well FROM wells_long) AS w
+        ON w.Metadata_Batch IS NOT DISTINCT FROM c.batch
+        AND w.Metadata_Plate IS NOT DISTINCT FROM c.plate
+        AND w.Metadata_Well IS NOT DISTINCT FROM c.well
+    GROUP BY c.batch, c.plate
 )
 SELECT
     drift.batch,

@@ -8,14 +8,22 @@ WITH placed AS (
     FROM wells_long
     WHERE ($batch IS NULL OR Metadata_Batch = $batch) AND feature LIKE $features
 ),
-of_plate AS (
+gathered AS ( -- each value is held once, since medians would hold it once an aggregate
     SELECT
         batch,
         plate,
         feature,
-        (median(value) FILTER (WHERE edge) - median(value) FILTER (WHERE NOT edge)) / nullif(1.4826 * mad(value), 0) AS shift
+        list(value) FILTER (WHERE edge) AS rim,
+        list(value) FILTER (WHERE NOT edge) AS inside,
+        list(value) FILTER (WHERE edge IS NULL) AS nowhere
     FROM placed
     GROUP BY batch, plate, feature
+),
+of_plate AS (
+    SELECT
+        feature,
+        (list_median(rim) - list_median(inside)) / nullif(1.4826 * list_mad(list_concat(rim, inside, nowhere)), 0) AS shift
+    FROM gathered
 )
 SELECT feature, count(shift) AS plates, median(shift) AS median_shift, max(abs(shift)) AS largest_shift
 FROM of_plate
