@@ -14,6 +14,7 @@ from cytofast.tasks.detection import Detection
 from cytofast.tasks.directionality import Directionality, PercentMatching
 from cytofast.tasks.matching import CrossMatching, SisterMatching
 from cytofast.tasks.neighbours import NearestNeighbourAccuracy
+from cytofast.tasks.results import AGAINST
 from cytofast.tasks.task import Task
 
 KINDS: dict[str, type[Task]] = {
@@ -97,7 +98,7 @@ class Benchmark:
         Raises
         ------
         RecipeError
-            The text is not TOML, or a key or task is unknown.
+            The text is not TOML, a key or task is unknown, or a value is of the wrong kind.
         """
         try:
             content = tomllib.loads(text)
@@ -110,10 +111,12 @@ class Benchmark:
             raise RecipeError(
                 f"{where}: a benchmark needs conditions = [...] (which may be empty) and at least one [[task]]"
             )
+        _check_shape(content, where)
         defaults = content.get("defaults", {})
         tasks = tuple(_task(entry, defaults, f"{where}: task {i}") for i, entry in enumerate(content["task"], 1))
         published = content.get("published", {})
         columns = published.get("columns", [])
+        _check_published(columns, published.get("rows", []), content["conditions"], where)
         rows = tuple(
             {name: value for name, value in zip(columns, row, strict=True) if name == "value" or value not in ("", 0)}
             for row in published.get("rows", [])
@@ -140,6 +143,51 @@ class Benchmark:
         return replace(self, conditions=tuple(dict.fromkeys([*columns, *self.conditions])))
 
 
+def _check_shape(content: Mapping[str, Any], where: str) -> None:
+    """Refuse values of the wrong kind by name; what is inside a task is the task's to check."""
+    for key, ok, what in (
+        ("conditions", _texts, "a list of columns"),
+        ("task", lambda v: _all(v, dict), "written as [[task]], one or more"),
+        ("where", lambda v: isinstance(v, str), "a SQL predicate"),
+        ("level", lambda v: isinstance(v, str), "text"),
+        ("title", lambda v: isinstance(v, str), "text"),
+        ("defaults", lambda v: isinstance(v, dict), "a table of fields, written as [defaults]"),
+        ("published", lambda v: isinstance(v, dict), "a table, written as [published]"),
+    ):
+        if key in content and not ok(content[key]):
+            raise RecipeError(f"{where}: {key} must be {what}, not {content[key]!r}")
+    published = content.get("published", {})
+    for key in published:
+        if key not in ("source", "columns", "rows"):
+            raise RecipeError(f"{where}: [published]: {RecipeError.unknown('key', key, ('source', 'columns', 'rows'))}")
+    if not _texts(published.get("columns", [])) or not _all(published.get("rows", []), list):
+        raise RecipeError(f"{where}: [published] needs columns = [...] and rows = [[...], ...]")
+
+
+def _check_published(columns: list[str], rows: list[list[Any]], conditions: list[str], where: str) -> None:
+    """Refuse published values that no condition would ever show."""
+    known = ["task", "value", *conditions, *(name + AGAINST for name in conditions)]
+    for name in columns:
+        if name not in known:
+            raise RecipeError(f"{where}: [published]: {RecipeError.unknown('column', name, known)}")
+    if rows and not {"task", "value"} <= set(columns):
+        raise RecipeError(f"{where}: [published]: columns must have 'task' and 'value', not {columns} only")
+    for row in rows:
+        if len(row) != len(columns):
+            raise RecipeError(f"{where}: [published]: {row} has {len(row)} values for {len(columns)} columns")
+        value = row[columns.index("value")]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RecipeError(f"{where}: [published]: value must be a number in {row}")
+
+
+def _all(values: object, kind: type) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _texts(values: object) -> bool:
+    return _all(values, str)
+
+
 def _task(entry: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> Task:
     kind = entry.get("task", "")
     if kind not in KINDS:
@@ -149,4 +197,7 @@ def _task(entry: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> 
     for key in chosen:
         if key not in known:
             raise RecipeError(f"{where}: {RecipeError.unknown(f'key of task {kind!r}', key, known)}")
-    return KINDS[kind](**chosen)
+    try:
+        return KINDS[kind](**chosen)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytofast.blocks import group_rows, predicate_columns, reference_mask, require_rows, to_matrix
 from cytofast.errors import DataError, RecipeError, listed
-from cytofast.retrieval.profiles import Policy, rows_shown
+from cytofast.retrieval.profiles import Policy, metric_code, rows_shown, whole_number
 from cytofast.schema import PLATE, Features, as_columns, is_metadata, require_columns, resolve_features
 from cytofast.steps.consensus import Consensus
 
@@ -31,7 +31,23 @@ RETRIEVED = (
     "doubtful",
 )
 """What every answer by average precision has, after ``name`` and what tells more of it."""
-_TEXTS = ("perturbation", "controls", "block", "null", "tie", "on_invalid")
+
+
+def _names(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+
+
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "str": (lambda v: isinstance(v, str), "text"),
+    "str | None": (lambda v: v is None or isinstance(v, str), "text"),
+    "bool": (lambda v: isinstance(v, bool), "true or false"),
+    "float": (lambda v: isinstance(v, int | float) and not isinstance(v, bool), "a number"),
+    "Sequence[str]": (lambda v: isinstance(v, str) or _names(v), "a column or a list of columns"),
+    "str | Sequence[str]": (lambda v: isinstance(v, str) or _names(v), "a column or a list of columns"),
+    "Features": (lambda v: v is None or isinstance(v, str) or _names(v), "a prefix or a list of columns"),
+    "Null": (lambda v: isinstance(v, str), "text"),
+}
+"""What fields may hold, by the type that they are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +98,18 @@ class Task:
     def __post_init__(self) -> None:
         """Make lists immutable and check what can be checked without a table."""
         where = type(self).__name__
+        for field in fields(self):
+            kinds = _KINDS.get(str(field.type))
+            value = getattr(self, field.name)
+            if kinds is not None and not kinds[0](value):
+                raise RecipeError(f"{where}: {field.name}= must be {kinds[1]}, not {value!r}")
+            if field.name == "metric":
+                metric_code(value)
+        for key in ("null_size", "seed"):
+            object.__setattr__(self, key, whole_number(key, getattr(self, key), 0, where))
         if self.features is not None and not isinstance(self.features, str):
             object.__setattr__(self, "features", tuple(self.features))
         object.__setattr__(self, "about", tuple(as_columns(self.about)))
-        for key in _TEXTS:
-            if not isinstance(getattr(self, key), str):
-                raise RecipeError(f"{where}: {key}= must be text, not {getattr(self, key)!r}")
         for key, known in (
             ("null", ("labels", "ranks", "copairs", "cpjump1")),
             ("tie", ("average", "optimistic")),

@@ -316,3 +316,50 @@ def test_what_is_known_of_plates_is_joined_by_batch_and_plate(experiment, tmp_pa
     path.write_text("Compound\tTime\nx\t1\n")
     with pytest.raises(SchemaError, match="Metadata_Plate"):
         with_plates(wells, path)
+
+
+PLAIN = 'conditions = ["Metadata_Time"]\n[[task]]\ntask = "detection"\n'
+MATCHING = PLAIN.replace("detection", "sister_matching")
+ACROSS = PLAIN.replace("detection", "directionality")
+TOLD = PLAIN + "[published]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (PLAIN.replace('["Metadata_Time"]', '"Metadata_Time"'), "mine: conditions must be a list of columns"),
+        (PLAIN.replace('["Metadata_Time"]', "[1]"), "conditions must be a list"),
+        (PLAIN.replace("[[task]]", "[task]"), r"task must be written as \[\[task\]\]"),
+        ("where = 3\n" + PLAIN, "where must be a SQL predicate"),
+        ("level = 3\n" + PLAIN, "level must be text"),
+        ("title = 3\n" + PLAIN, "title must be text"),
+        ("defaults = 3\n" + PLAIN, r"defaults must be .*\[defaults\]"),
+        ("published = 3\n" + PLAIN, r"published must be .*\[published\]"),
+        (PLAIN + 'null_size = "x"', "task 1: Detection: null_size must be a whole number"),
+        (PLAIN + "null_size = 10.5", "null_size must be a whole number"),
+        (PLAIN + "null_size = true", "null_size must be a whole number"),
+        (PLAIN + 'seed = "1"', "seed must be a whole number"),
+        (PLAIN + 'threshold = "0.05"', "threshold= must be a number"),
+        (PLAIN + "about = 3", "about= must be a column or a list"),
+        (PLAIN + "about = [3]", "about= must be a column or a list"),
+        (PLAIN + "features = 3", "features= must be a prefix or a list"),
+        (PLAIN + "only = 3", "only= must be text"),
+        (PLAIN + "name = 3", "name= must be text"),
+        (PLAIN + "well = 3", "well= must be text"),
+        (PLAIN + 'metric = "cosin"', "did you mean 'cosine'"),
+        (MATCHING + 'metric = "cosin"', "did you mean 'cosine'"),
+        (MATCHING + "label = 3", "label= must be a column or a list"),
+        (MATCHING + 'multilabel = "no"', "multilabel= must be true or false"),
+        (MATCHING + "drop_singles = 1", "drop_singles= must be true or false"),
+        (ACROSS + 'tails = "x"', "tails= must be a number"),
+        (ACROSS + "first = 1\nsecond = 2", "first= must be text"),
+        (TOLD + 'colums = ["task"]', "did you mean 'columns'"),
+        (TOLD + 'columns = ["task", "value"]\nrows = [["detection"]]', "1 values for 2 columns"),
+        (TOLD + 'columns = ["task"]\nrows = [["detection"]]', "must have 'task' and 'value'"),
+        (TOLD + 'columns = ["task", "value"]\nrows = [["detection", "x"]]', "value must be a number"),
+        (TOLD + 'columns = ["task", "Metadata_Tim", "value"]\nrows = []', "did you mean 'Metadata_Time'"),
+    ],
+)
+def test_a_benchmark_with_a_wrong_value_says_which(text, match):
+    with pytest.raises(RecipeError, match=match):
+        Benchmark.from_toml(text, "mine")
