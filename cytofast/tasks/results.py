@@ -77,8 +77,12 @@ class TaskResults:
         return f"TaskResults({self.summary.height} tasks and conditions, {done} done, by {', '.join(self.conditions)})"
 
     def write(self, folder: Path) -> None:
-        """Write every table into a folder, as Parquet files with its name."""
-        for name in TABLES:
+        """Write every table into a folder, as Parquet files with its name.
+
+        The summary goes first and comes last: while it is not there, the tables may be of two runs.
+        """
+        (folder / f"{TABLES[0]}.parquet").unlink(missing_ok=True)
+        for name in reversed(TABLES):
             write_frame(folder / f"{name}.parquet", getattr(self, name))
 
 

@@ -363,3 +363,28 @@ TOLD = PLAIN + "[published]\n"
 def test_a_benchmark_with_a_wrong_value_says_which(text, match):
     with pytest.raises(RecipeError, match=match):
         Benchmark.from_toml(text, "mine")
+
+
+def test_a_run_killed_while_it_writes_leaves_no_mixture(experiment, benchmark, tmp_path, monkeypatch):
+    # Tables of an earlier run lay beside those of the new one, and were read as one answer.
+    from cytofast.tasks import results
+
+    one = [benchmark.tasks[0]]
+    answer_conditions(experiment, one, CONDITIONS, folder=tmp_path)
+    write, written = results.write_frame, []
+
+    def killed(path, table):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, table)
+
+    monkeypatch.setattr(results, "write_frame", killed)
+    with pytest.raises(KeyboardInterrupt):
+        answer_conditions(experiment.filter(Metadata_Time=96), one, CONDITIONS, folder=tmp_path)
+    assert not (tmp_path / "summary.parquet").exists()
+    with pytest.raises(StoreError, match=r"no finished benchmark.*'summary'"):
+        read_results(tmp_path)
+    monkeypatch.undo()
+    answer_conditions(experiment.filter(Metadata_Time=96), one, CONDITIONS, folder=tmp_path)
+    assert read_results(tmp_path).summary.height == 1
