@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from polars import selectors
 
 from cytofast import resources
+from cytofast.durable import appear, make_folder
 from cytofast.errors import StoreError
 from cytofast.schema import is_metadata
 
@@ -77,7 +78,7 @@ class ProfileWriter:
     def write(self, frame: pl.DataFrame) -> None:
         """Take some rows; every frame has the same columns."""
         if self.schema is None:
-            self._open(frame.schema)
+            self._open(frame)
         self.rows += frame.height
         self._waiting.append(frame)
         while sum(part.height for part in self._waiting) >= self._group:
@@ -85,15 +86,15 @@ class ProfileWriter:
             self._waiting = [whole.slice(self._group)] if whole.height > self._group else []
             self._flush(whole.head(self._group))
 
-    def _open(self, schema: pl.Schema) -> None:
-        self.schema = schema
+    def _open(self, frame: pl.DataFrame) -> None:
+        self.schema = schema = frame.schema
         self._group = row_group_rows(schema)
         text = [name for name in schema.names() if is_metadata(name) or not schema[name].is_numeric()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             self._writer = pq.ParquetWriter(
                 self._temporary,
-                _arrow(pl.DataFrame(schema=schema)).schema,
+                _arrow(frame.clear()).schema,
                 use_dictionary=text,
                 compression={name: "zstd" if name in set(text) else "none" for name in schema.names()},
                 write_statistics=text,
@@ -120,7 +121,8 @@ class ProfileWriter:
 
     def _write_group(self, frame: pl.DataFrame) -> None:
         assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        self._writer.write_table(_arrow(frame), row_group_size=max(1, frame.height))
+        # In one piece: thousands of columns in many pieces cost more in calls than the copy.
+        self._writer.write_table(_arrow(frame.rechunk()), row_group_size=max(1, frame.height))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -142,9 +144,7 @@ class ProfileWriter:
         try:
             self._writer.close()
             self._writer = None
-            with self._temporary.open("rb") as handle:
-                os.fsync(handle.fileno())
-            self._temporary.replace(self.path)
+            appear(self._temporary, self.path)
         except OSError as failure:
             raise _cannot_write(self.path, failure) from failure
 

@@ -108,6 +108,10 @@ def ingest(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a plate even if images that the store has of it are lost.")
     ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="Finish the rest where a file or plate is at fault, then list the faults."),
+    ] = False,
     memory: Memory = None,
     threads: Threads = None,
     as_json: Json = False,
@@ -117,6 +121,7 @@ def ingest(
     [bold]Example:[/bold] cytofast ingest analysis/ --store my-store --platemap metadata/platemaps/2020_11_04_CPJUMP1
     """
     from cytofast.ingest.choice import Choice
+    from cytofast.ingest.failures import Failures
     from cytofast.ingest.mapping import ColumnMapping
     from cytofast.store import ingesting
     from cytofast.store.profile_store import open_store
@@ -132,6 +137,7 @@ def ingest(
         duplicates=cast("Any", duplicates),
         mapping=None if mapping is None else ColumnMapping.read(mapping),
     )
+    failures = Failures(keep_going)
     with resources.limits(memory, threads):
         # Before the store is made: a wrong path should not leave an empty one.
         found = ingesting.find(
@@ -143,14 +149,17 @@ def ingest(
             compartments=compartment or None,
             choice=choice,
             level=level,
+            failures=failures,
         )
         opened = open_store(store, create=True)
         with progress_bar("plates") as advance:
-            summary = ingesting.ingest(opened, found, replace=replace, progress=advance)
+            summary = ingesting.ingest(opened, found, replace=replace, progress=advance, failures=failures)
     if as_json:
         show(summary, Format.JSON)
     else:
         _show_audit(summary)
+    if error := failures.told(summary["plate"].n_unique()):
+        raise error
 
 
 def _show_audit(summary: pl.DataFrame) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast.errors import DataError, listed
+from cytofast.ingest.readable import readable
 
 NAN_TEXT = tuple(sign + text for sign in ("", "-", "+") for text in ("nan", "NaN", "NAN", "Nan"))
 """What CellProfiler, numpy and pandas write for "not a number"; missing, like an empty field."""
 
 KEYS = ("TableNumber", "ImageNumber", "ObjectNumber")
 TEXT_COLUMNS = ("FileName_", "PathName_", "URL_", "MD5Digest_", "Metadata_")
+MOST_DIGITS = 18
+"""Whole numbers of so many digits fit into 64 bits."""
 _NEWLINE = 10
 _PIECE = 4 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -50,9 +53,17 @@ class Header:
         return tuple(name for name in self.names if name.startswith(TEXT_COLUMNS))
 
 
-def digest(data: bytes | memoryview) -> str:
-    """BLAKE2b of a file's content, 128 bits in hexadecimal."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def is_number(text: str) -> bool:
+    """Whether text is a whole number from 0 that fits into 64 bits; anything else is a name."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+
+
+def digest(*data: bytes) -> str:
+    """BLAKE2b of a file's content, 128 bits in hexadecimal; the content may come in pieces."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for piece in data:
+        hashed.update(piece)
+    return hashed.hexdigest()
 
 
 def digest_of_file(path: Path, stop: Callable[[], bool] = lambda: False) -> str:
@@ -71,6 +82,15 @@ def read_bytes(path: Path) -> bytes:
     """Read a file's content, or raise a :class:`DataError` with the words of the operating system."""
     try:
         return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def read_after(path: Path, size: int) -> tuple[bytes, bytes]:
+    """Read a file's content: its first ``size`` bytes, and the others, which are never copied."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            return stream.read(size), stream.readall()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
@@ -105,7 +125,10 @@ def parse_header(line: bytes, path: Path, separator: str = ",") -> Header:
         text = line.removeprefix(_BOM).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}, line 1, byte {error.start}: not UTF-8 text. Hint: save the file as UTF-8.") from error
-    fields = next(csv.reader([text], delimiter=separator)) if '"' in text else text.split(separator)
+    try:
+        fields = next(csv.reader([text], delimiter=separator, strict=True)) if '"' in text else text.split(separator)
+    except csv.Error as error:
+        raise DataError(f"{path}, line 1: a quote is not closed ({error}). Hint: a damaged copy?") from error
     names = tuple(fields)
     position = {name: i for i, name in enumerate(names)}
     if len(position) < len(names):
@@ -168,8 +191,8 @@ def check_lines(lines: Lines, width: int, separator: str = ",") -> int:
             at = lines.at(data.count(b"\n", 0, error.start))
             raise DataError(f"{at}: not UTF-8 text. Hint: save the file as UTF-8.") from error
     if b'"' in data:
-        _check_records(lines, width, separator)
-    elif int(np.count_nonzero(buffer == ord(separator))) != rows * (width - 1):
+        return _check_records(lines, width, separator)
+    if int(np.count_nonzero(buffer == ord(separator))) != rows * (width - 1):
         _check_fields(lines, width, separator)
     return rows
 
@@ -181,14 +204,22 @@ def _check_fields(lines: Lines, width: int, separator: str) -> None:
             raise _ragged(lines, row, fields, width)
 
 
-def _check_records(lines: Lines, width: int, separator: str) -> None:
-    """Count the fields of quoted text, where a field may hold separators and line ends."""
-    reader = csv.reader(io.StringIO(lines.data.decode(), newline=""), delimiter=separator)
-    begin = 0
-    for record in reader:
-        if len(record) != width:
-            raise _ragged(lines, begin, len(record), width)
-        begin = reader.line_num
+def _check_records(lines: Lines, width: int, separator: str) -> int:
+    """Count the records of quoted text, where a field may hold separators and line ends, and the fields of each."""
+    reader = csv.reader(io.StringIO(lines.data.decode(), newline=""), delimiter=separator, strict=True)
+    begin = records = 0
+    try:
+        for record in reader:
+            if len(record) != width:
+                raise _ragged(lines, begin, len(record), width)
+            begin = reader.line_num
+            records += 1
+    except csv.Error as error:
+        raise DataError(
+            f"{lines.at(begin)}: a quote is opened and not closed, or closed within a field ({error}). "
+            "Hint: the file is damaged from here on; export or copy it again."
+        ) from error
+    return records
 
 
 def _ragged(lines: Lines, row: int, fields: int, width: int) -> DataError:
@@ -226,31 +257,60 @@ def parse_lines(lines: Lines, layout: Layout) -> pl.DataFrame:
         A line is short, long or cut off, or a field is no number; the message names line, column and value.
     """
     width = len(layout.header.names)
-    check_lines(lines, width)
+    rows = check_lines(lines, width)
     try:
-        return _typed(lines.data, layout)
+        frame = _typed(lines.data, layout)
     except pl.exceptions.PolarsError as error:
         if b'"' not in lines.data:
             _check_fields(lines, width, ",")
         raise _not_a_number(lines, layout) or DataError(f"{lines.path}: {error}") from error
+    require_rows(frame.height, rows, lines.path)
+    return frame
 
 
-def parse_together(files: Sequence[Lines], layout: Layout) -> tuple[pl.DataFrame, list[int]]:
+def require_rows(found: int, counted: int, path: Path) -> None:
+    """Raise a :class:`DataError` if a parser gives another number of rows than there are."""
+    if found != counted:
+        raise DataError(
+            f"{path}: {counted:,} rows, of which {found:,} can be told apart. Hint: is a quote missing? Export it again."
+        )
+
+
+def parse_together(files: Iterable[Lines], layout: Layout) -> tuple[pl.DataFrame, list[int]]:
     """Type the lines of files with one header, and count the rows of each; the same as :func:`parse_lines` one by one.
 
-    With thousands of columns the parser spends more on each call than on the numbers of a hundred rows.
+    With thousands of columns the parser spends more on each call than on the numbers of a hundred rows. Files are taken
+    one after the other, and their text is held no longer than needed.
     """
     width = len(layout.header.names)
-    counts = [check_lines(lines, width) for lines in files]
+    # Grows in place: pieces that are joined at the end would be there twice.
+    text = io.BytesIO()
+    counts: list[int] = []
+    places: list[Lines] = []
+    ends: list[int] = []
+    quoted = False
+    for lines in files:
+        counts.append(check_lines(lines, width))
+        places.append(replace(lines, data=b""))
+        quoted |= b'"' in lines.data
+        text.write(lines.data)
+        ends.append(text.tell())
+        del lines
+    data = text.getvalue()
+    del text
     # Within quotes a line may end, so that only the parser knows the rows.
-    if len(files) > 1 and not any(b'"' in lines.data for lines in files):
+    if len(ends) > 1 and not quoted:
         try:
-            frame = _typed(b"".join(lines.data for lines in files), layout)
+            frame = _typed(data, layout)
         except pl.exceptions.PolarsError:
             frame = None  # parsed again below, one by one, to say which file it is
         if frame is not None and frame.height == sum(counts):
             return frame, counts
-    frames = [parse_lines(lines, layout) for lines in files]
+    starts = [0, *ends[:-1]]
+    frames = [
+        parse_lines(replace(lines, data=data[start:end]), layout)
+        for lines, start, end in zip(places, starts, ends, strict=True)
+    ]
     return pl.concat(frames) if len(frames) > 1 else frames[0], [frame.height for frame in frames]
 
 
@@ -263,9 +323,10 @@ def _typed(data: bytes, layout: Layout) -> pl.DataFrame:
 
 def _not_a_number(lines: Lines, layout: Layout) -> DataError | None:
     header, types = layout.header, layout.types
-    text = pl.read_csv(
-        lines.data, has_header=False, schema=dict.fromkeys(header.names, pl.String), null_values=list(NAN_TEXT)
-    )
+    with readable(lines.path):
+        text = pl.read_csv(
+            lines.data, has_header=False, schema=dict.fromkeys(header.names, pl.String), null_values=list(NAN_TEXT)
+        )
     found: tuple[int, str] | None = None
     for name in header.names:
         if name in types and types[name] != pl.String:
@@ -298,15 +359,17 @@ def read_text_columns(path: Path, data: bytes, wanted: Sequence[str]) -> tuple[H
     """Read some columns as text, quoted fields and all; for ``Image.csv``, whose fields may hold anything."""
     header = parse_header(data[: data.find(b"\n") + 1 or len(data)], path)
     lines = Lines(path, data[header.size :])
-    check_lines(lines, len(header.names))
+    rows = check_lines(lines, len(header.names))
     chosen = [name for name in wanted if name in header.position]
     if not lines.data:
         return header, pl.DataFrame(schema=dict.fromkeys(chosen, pl.String))
-    frame = pl.read_csv(
-        lines.data,
-        has_header=False,
-        schema=dict.fromkeys(header.names, pl.String),
-        columns=sorted(header.position[name] for name in chosen),
-        null_values=list(NAN_TEXT),
-    )
+    with readable(path):
+        frame = pl.read_csv(
+            lines.data,
+            has_header=False,
+            schema=dict.fromkeys(header.names, pl.String),
+            columns=sorted(header.position[name] for name in chosen),
+            null_values=list(NAN_TEXT),
+        )
+    require_rows(frame.height, rows, path)
     return header, frame.select(chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -15,10 +15,14 @@ import polars as pl
 
 from cytofast.blocks import to_frame
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
+from cytofast.ingest.csv_text import is_number
+from cytofast.ingest.failures import Failures
 from cytofast.ingest.lazily import lazy_parts
 from cytofast.ingest.npz import SiteFile, look_at
+from cytofast.ingest.walking import OnTrouble, refuse, walk
 from cytofast.metadata_tables import name_plates_and_wells, read_metadata_table
 from cytofast.schema import (
+    BATCH,
     IMAGE_NUMBER,
     MISSING_TEXT,
     OBJECT_NUMBER,
@@ -48,11 +52,12 @@ class Site:
     image: int = 0
 
     @property
-    def order(self) -> tuple[str, str, bool, int, str]:
-        """Plates, wells, then sites: numbers before text."""
+    def order(self) -> tuple[str, str, str, bool, int, str]:
+        """Batches and plates, wells, then sites: numbers before text."""
         site = str(self.metadata[SITE])
-        number = site.isascii() and site.isdigit()
+        number = is_number(site)
         return (
+            str(self.metadata.get(BATCH) or ""),
             self.metadata[PLATE],
             self.metadata[WELL],
             not number,
@@ -103,30 +108,39 @@ def read_deepprofiler(source: str | Path, *, index: str | Path | None = None, pr
 def has_sites(source: Path) -> bool:
     """Whether a path is a file of DeepProfiler, or a folder with one."""
     if source.is_dir():
-        return next(source.rglob("*.npz"), None) is not None
+        return next(_below(source, lambda *_: None), None) is not None
     return source.name.lower().endswith(".npz") and source.is_file()
 
 
-def site_files(source: Path) -> list[Path]:
+def _below(source: Path, trouble: OnTrouble) -> Iterator[Path]:
+    for folder, files in walk(source, trouble):
+        yield from (folder / name for name in files if name.lower().endswith(".npz") and not name.startswith("."))
+
+
+def site_files(source: Path, trouble: OnTrouble = refuse) -> list[Path]:
     """The ``.npz`` files at or below a path."""
     if source.is_file():
         return [source]
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder.")
-    found = sorted(path for path in source.rglob("*.npz") if path.is_file() and not path.name.startswith("."))
+    found = list(_below(source, trouble))
     if not found:
         raise DataError(f"{source}: no .npz file in this folder or below.")
     return found
 
 
-def sites_below(source: Path, index: Path | None = None, plate: str | None = None) -> list[Site]:
+def sites_below(
+    source: Path, index: Path | None = None, plate: str | None = None, failures: Failures | None = None
+) -> list[Site]:
     """Every site, in order, with its metadata."""
+    failures = failures or Failures()
     table = None if index is None else _index(index)
     found = []
-    for path in site_files(source):
-        file = look_at(path)
-        metadata = _metadata(file, plate) if table is None else _indexed(path, table, index)
-        found.append(Site(file, metadata))
+    for path in site_files(source, failures.add):
+        with failures.apart(path):
+            file = look_at(path)
+            metadata = _metadata(file, plate) if table is None else _indexed(path, table, index)
+            found.append(Site(file, metadata))
     sites = sorted(found, key=lambda site: site.order)
     for before, after in pairwise(sites):
         if before.order == after.order:
@@ -236,7 +250,7 @@ def site_schema(sites: Sequence[Site], prefix: str) -> pl.Schema:
     if not widths:
         raise DataError(f"{sites[0].file.path}: no cells in {'this file' if len(sites) == 1 else 'any of the files'}.")
     wide = any(site.file.dtype.itemsize > 4 or site.file.dtype.kind != "f" for site in sites if site.file.rows)
-    whole = all(str(site.metadata[SITE]).isascii() and str(site.metadata[SITE]).isdigit() for site in sites)
+    whole = all(is_number(str(site.metadata[SITE])) for site in sites)
     keys = {PLATE: pl.String(), WELL: pl.String(), SITE: pl.Int64() if whole else pl.String()}
     numbers = dict.fromkeys((TABLE_NUMBER, IMAGE_NUMBER, OBJECT_NUMBER), pl.Int64())
     centres = dict.fromkeys(LOCATION, pl.Float64()) if any(site.file.located for site in sites) else {}

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cytofast.errors import DataError, RecipeError, listed
 from cytofast.ingest.choice import EVERYTHING, Choice
+from cytofast.ingest.csv_text import is_number
+from cytofast.ingest.failures import Failures
 from cytofast.ingest.images import Image, read_images
+from cytofast.ingest.walking import walk
 from cytofast.schema import BATCH, PLATE
 
 if TYPE_CHECKING:
@@ -98,6 +101,11 @@ class PlateExport:
         """The same under names that are equal wherever the plate lies."""
         return {folder.label(path): path for folder in self.folders for path in folder.files}
 
+    @property
+    def places(self) -> list[Path]:
+        """The folders, or databases, that it is put together from."""
+        return [folder.image if folder.database and folder.image else folder.path for folder in self.folders]
+
     def plan(self) -> Plan:
         """Look at what will be read, before a cell is."""
         if any(folder.database for folder in self.folders):
@@ -120,6 +128,7 @@ def discover(
     plate: str | None = None,
     compartments: Sequence[str] = COMPARTMENTS,
     choice: Choice = EVERYTHING,
+    failures: Failures | None = None,
 ) -> list[PlateExport]:
     """Find the plates below a folder of CellProfiler CSV exports.
 
@@ -138,6 +147,8 @@ def discover(
         Objects to read, in the order of their columns; the first one (or ``Cells``) numbers the cells.
     choice
         What is wanted; plates that are not are left out.
+    failures
+        Keeps what is wrong with a folder, so that the others can be found; ``None`` raises it.
 
     Returns
     -------
@@ -151,19 +162,25 @@ def discover(
     """
     root = Path(source)
     wanted = checked_compartments(compartments)
+    failures = failures or Failures()
     if not root.exists():
         raise DataError(f"{root}: no such folder. Hint: give the folder that holds the CellProfiler output.")
     if not root.is_dir():
         raise DataError(f"{root}: a file, but CellProfiler exports are folders with Image.csv and {wanted[0]}.csv.")
-    exports = list(_export_folders(root, wanted))
-    if not exports:
+    exports = list(_export_folders(root, wanted, failures))
+    if not exports and not failures.errors:
         raise DataError(
             f"{root}: no CellProfiler export found in this folder or below. Looked for Image.csv and "
             f"{', '.join(f'{name}.csv' for name in wanted)} in one folder, as in "
             f"analysis/<batch>/<plate>/analysis/<plate>-<well>-<site>/.{_near_misses(root)}"
         )
-    named = {folder: _plates_of(folder, batch, plate, wanted) for folder in exports}
-    return plates_in(named, wanted, (batch, plate), choice, root)
+    named = {}
+    for folder in exports:
+        with failures.apart(folder.path):
+            named[folder] = _plates_of(folder, batch, plate, wanted)
+    with failures.apart():
+        return plates_in(named, wanted, (batch, plate), choice, root)
+    return []
 
 
 def checked_compartments(compartments: Sequence[str]) -> tuple[str, ...]:
@@ -245,19 +262,11 @@ def plates_of_images(
     return {(of_batch, of_plate): named_by for of_batch, of_plate, named_by in named}
 
 
-def _export_folders(root: Path, compartments: tuple[str, ...]) -> Iterator[ExportFolder]:
+def _export_folders(root: Path, compartments: tuple[str, ...], failures: Failures) -> Iterator[ExportFolder]:
     lowered = {f"{name}.csv".lower(): name for name in compartments}
     absolute = Path(os.path.abspath(root))  # noqa: PTH100  (resolve would replace a link's name by its target's)
-    seen: set[tuple[int, int]] = set()
-    for directory, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
-        state = os.stat(directory)  # noqa: PTH116
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders.sort()
-        here = Path(directory)
-        images = sorted(name for name in files if name.lower() == "image.csv")
+    for here, files in walk(root, failures.add):
+        images = [name for name in files if name.lower() == "image.csv"]
         objects = sorted((lowered[name.lower()], name) for name in files if name.lower() in lowered)
         for names in (images, [of for of, _ in objects]):
             if len(names) > len(set(names)) or len(images) > 1:
@@ -307,20 +316,16 @@ def _well(name: str) -> str:
 
 
 def _site(number: str | None) -> str | None:
-    return None if number is None else str(int(number))
-
-
-def _unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: the folder cannot be read ({error.strerror})") from error
+    return number if number is None or not is_number(number) else str(int(number))
 
 
 def _near_misses(root: Path) -> str:
     """Give a hint where files look like an export with a prefix, or are of another kind."""
-    for directory, _, files in os.walk(root):
-        for name in sorted(files):
+    for folder, files in walk(root):
+        for name in files:
             if name.lower().endswith("image.csv"):
                 prefix = name[: -len("image.csv")]
-                return f" Hint: {Path(directory, name)} has the prefix {prefix!r}; rename the files without it."
+                return f" Hint: {folder / name} has the prefix {prefix!r}; rename the files without it."
             if name.lower().endswith((".sqlite", ".db", ".parquet")):
-                return f" Hint: {Path(directory, name)} is no CSV; export with ExportToSpreadsheet."
+                return f" Hint: {folder / name} is no CSV; export with ExportToSpreadsheet."
     return ""

@@ -19,6 +19,7 @@ from cytofast.ingest.choice import Choice
 from cytofast.ingest.csv_text import digest_of_file
 from cytofast.ingest.deepprofiler import Site, site_metadata, site_schema, sites_below
 from cytofast.ingest.discovery import UNBATCHED
+from cytofast.ingest.failures import Failures
 from cytofast.ingest.sampling import sample_wells
 from cytofast.schema import BATCH, PLATE, SITE, WELL, is_metadata
 
@@ -43,6 +44,11 @@ class EmbeddingSource:
     def named_files(self) -> dict[str, Path]:
         """Its files, under names that are the same wherever they lie."""
         return {self.label(site): site.file.path for site in self.sites}
+
+    @property
+    def places(self) -> list[Path]:
+        """The files that it is put together from."""
+        return [site.file.path for site in self.sites]
 
     def label(self, site: Site) -> str:
         """What the file of a site is called."""
@@ -136,7 +142,7 @@ class EmbeddingPlan:
             "image_number": site.image,
             "file": self.source.label(site),
             "columns_missing": 0,
-            "bytes": path.stat().st_size,
+            "bytes": site.file.state.size,
             "digest": digest_of_file(path),
         }
         image = {"compartment": "Image", "rows_read": 1, "rows_joined": int(rows > 0), "orphans": int(rows == 0)}
@@ -144,7 +150,9 @@ class EmbeddingPlan:
         return [{**common, **image, "note": None if rows else "no cells"}, {**common, **cells, "note": None}]
 
 
-def discover_embeddings(root: Path, *, batch: str | None, plate: str | None, choice: Choice) -> list[EmbeddingSource]:
+def discover_embeddings(
+    root: Path, *, batch: str | None, plate: str | None, choice: Choice, failures: Failures | None = None
+) -> list[EmbeddingSource]:
     """Find the plates in a file of DeepProfiler, or in all files below a folder.
 
     Raises
@@ -152,13 +160,16 @@ def discover_embeddings(root: Path, *, batch: str | None, plate: str | None, cho
     DataError
         A file is damaged, or contradicts its name or what was asked for.
     """
+    failures = failures or Failures()
     plates: dict[tuple[str, str], list[Site]] = {}
-    for site in sites_below(root, plate=plate):
+    for site in sites_below(root, plate=plate, failures=failures):
         said = site.metadata.get(BATCH)
-        if said is not None and batch is not None and str(said) != batch:
-            raise DataError(f"{site.file.path}: its batch is {said!r}, but {batch!r} was asked for.")
-        plates.setdefault((str(said or batch or UNBATCHED), site.metadata[PLATE]), []).append(site)
-    choice.require_plates((of_plate for _, of_plate in plates), str(root))
+        with failures.apart(site.file.path):
+            if said is not None and batch is not None and str(said) != batch:
+                raise DataError(f"{site.file.path}: its batch is {said!r}, but {batch!r} was asked for.")
+            plates.setdefault((str(said or batch or UNBATCHED), site.metadata[PLATE]), []).append(site)
+    with failures.apart():
+        choice.require_plates((of_plate for _, of_plate in plates), str(root))
     found = []
     for (of_batch, of_plate), sites in sorted(plates.items(), key=lambda item: item[0]):
         if not choice.plates or of_plate in choice.plates:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
-from cytofast.ingest.csv_text import read_bytes
+from cytofast.ingest.csv_text import is_number, read_bytes
 from cytofast.ingest.decoding import decoded
 from cytofast.schema import MISSING_TEXT, PLATE, WELL, is_metadata
 
@@ -139,7 +139,7 @@ def _head(lines: list[str], path: Path) -> tuple[str, tuple[int, int, int, int]]
         raise DataError(f"{path}, line {len(lines)}: the file ends here, without a header. Hint: copy it again.")
     fields = lines[1].rstrip("\t").split("\t")
     wanted = _VERSIONS[version]
-    if len(fields) != wanted or not all(field.strip().isascii() and field.strip().isdigit() for field in fields):
+    if len(fields) != wanted or not all(is_number(field.strip()) for field in fields):
         raise DataError(f"{path}, line 2: {lines[1][:60]!r}, but version {version} has {wanted} whole numbers here.")
     counts = [int(field) for field in fields]
     rows, columns, row_fields, column_fields = counts if wanted == 4 else [*counts, 1, 0]

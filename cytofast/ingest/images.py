@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from cytofast.errors import DataError, SchemaError
-from cytofast.ingest.csv_text import digest, read_bytes, read_text_columns, require_text_columns
+from cytofast.ingest.csv_text import digest, is_number, read_bytes, read_text_columns, require_text_columns
+from cytofast.ingest.file_state import FileState, state_of
 from cytofast.schema import normalize_wells
 
 PLATE_COLUMNS = ("Metadata_Plate", "Image_Metadata_Plate", "Metadata_Barcode")
@@ -20,8 +21,6 @@ WELL_COLUMNS = ("Metadata_Well", "Image_Metadata_Well")
 SITE_COLUMNS = ("Metadata_Site", "Image_Metadata_Site")
 BATCH_COLUMNS = ("Metadata_Batch", "Image_Metadata_Batch")
 _DIGEST = r"^[0-9a-f]{32}$"
-_DIGITS = 19
-"""Fewer digits than this fit into 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,11 @@ def read_images(path: Path, compartments: tuple[str, ...]) -> ImageFile:
     DataError
         The file is damaged, has no row, an image stands twice, or a well's name is none.
     """
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return _read_images(path, compartments, state.st_size, state.st_mtime_ns)
+    return _read_images(path, compartments, state_of(path))
 
 
 @lru_cache(maxsize=4096)
-def _read_images(path: Path, compartments: tuple[str, ...], _size: int, _changed: int) -> ImageFile:
+def _read_images(path: Path, compartments: tuple[str, ...], _state: FileState) -> ImageFile:
     data = read_bytes(path)
     header, table = read_text_columns(path, data, image_columns(compartments))
     require_text_columns(header, ["ImageNumber"], path)
@@ -127,16 +122,16 @@ def _plain_number(text: str | None) -> str | None:
     if text is None:
         return None
     whole = text.removesuffix(".0")
-    return str(int(whole)) if whole.isascii() and whole.isdigit() else text
+    return str(int(whole)) if is_number(whole) else text
 
 
 def _integers(table: pl.DataFrame, column: str, where: str) -> list[int]:
     found: list[int] = []
     for row, text in enumerate(table[column].to_list()):
         plain = (text or "").strip().removesuffix(".0")
-        if not (plain.isascii() and plain.removeprefix("-").isdigit()):
+        if not is_number(plain.removeprefix("-")):
             raise DataError(
-                f"{where}, row {row + 1:,} after the header, column {column!r}: {text!r} is no whole number"
+                f"{where}, row {row + 1:,} after the header, column {column!r}: {(text or '')[:40]!r} is no whole number"
             )
         found.append(int(plain))
     return found
@@ -159,7 +154,7 @@ def table_number(text: str) -> int:
     (42, False)
     """
     plain = text.strip().removesuffix(".0")
-    if plain.isascii() and plain.isdigit() and len(plain) < _DIGITS:
+    if is_number(plain):
         return int(plain)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

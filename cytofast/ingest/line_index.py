@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from cytofast.errors import DataError
-from cytofast.ingest.csv_text import Lines, parse_header
+from cytofast.ingest.csv_text import MOST_DIGITS, Lines, parse_header
+from cytofast.ingest.file_state import FileState, require_unchanged, state_of
 
 _CHUNK = 8 << 20
 
@@ -39,8 +40,12 @@ class LineIndex:
     path: Path
     runs: dict[Key, tuple[Run, ...]]
     digest: str
-    size: int
-    changed: int
+    state: FileState
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.state.size
 
     @property
     def rows(self) -> int:
@@ -57,30 +62,29 @@ class LineIndex:
         starts: list[tuple[int, int]] = []
         row = 0
         try:
-            with self.path.open("rb", buffering=0) as stream:
+            with self.path.open("rb") as stream:
                 for run in self.runs.get(key, ()):
                     stream.seek(run.start)
                     part = stream.read(run.stop - run.start)
                     parts.append(part)
                     starts.append((row, run.line))
                     row += run.rows
-            state = self.path.stat()
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         data = b"".join(parts) if len(parts) != 1 else parts[0]
-        if (state.st_size, state.st_mtime_ns) != (self.size, self.changed) or len(data) != self.bytes_of(key):
-            raise DataError(f"{self.path}: changed while it was read. Hint: wait until the export is complete.")
+        require_unchanged(self.path, self.state)
+        if len(data) != self.bytes_of(key):
+            raise DataError(f"{self.path}: ends early. Hint: copy or export the file again.")
         return Lines(self.path, data, tuple(starts) or ((0, 2),))
 
 
 def index_lines(path: Path) -> LineIndex:
     """Scan a file once for the runs of lines of each image."""
-    state = path.stat()
-    return _index_lines(path, state.st_size, state.st_mtime_ns)
+    return _index_lines(path, state_of(path))
 
 
 @lru_cache(maxsize=256)
-def _index_lines(path: Path, size: int, changed: int) -> LineIndex:
+def _index_lines(path: Path, state: FileState) -> LineIndex:
     # Plates that share a file share its index.
     hashed = hashlib.blake2b(digest_size=16)
     runs: dict[Key, list[Run]] = {}
@@ -106,10 +110,10 @@ def _index_lines(path: Path, size: int, changed: int) -> LineIndex:
                     begin = end
                     number += 1
             if last is not None:
-                runs.setdefault(last[0], []).append(Run(last[1], size, last[2], last[3]))
+                runs.setdefault(last[0], []).append(Run(last[1], state.size, last[2], last[3]))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return LineIndex(path, {key: tuple(found) for key, found in runs.items()}, hashed.hexdigest(), size, changed)
+    return LineIndex(path, {key: tuple(found) for key, found in runs.items()}, hashed.hexdigest(), state)
 
 
 def _whole_lines(stream: object, offset: int, path: Path) -> Iterator[tuple[int, bytes]]:
@@ -140,7 +144,7 @@ def _key(text: bytes, columns: list[int | None], path: Path, line: int) -> Key:
             found.append(None)
             continue
         number = fields[column].strip(b' "').removesuffix(b".0") if column < len(fields) else b""
-        if not number.removeprefix(b"-").isdigit():
+        if not number.removeprefix(b"-").isdigit() or len(number) > MOST_DIGITS:
             raise DataError(
                 f"{path}, line {line:,}, column {name!r}: {number.decode(errors='replace')!r} is no whole number. "
                 f"Hint: the file is damaged from here on; export or copy it again."

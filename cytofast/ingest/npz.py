@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -13,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytofast.errors import DataError
+from cytofast.ingest.file_state import FileState, require_unchanged, state_of
 from cytofast.ingest.literals import NotPlainError, plain_object
 
 _MEMBERS = ("features", "locations", "metadata")
 _HEADER = (ValueError, SyntaxError, TokenError, TypeError)
 """What NumPy raises where the header of an array is damaged: it is a literal of Python."""
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, *_HEADER)
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, MemoryError),
+    *(OverflowError, struct.error, *_HEADER),
+)
 """What a damaged file of arrays raises."""
 
 
@@ -32,15 +37,22 @@ class SiteFile:
     dtype: np.dtype[Any]
     located: bool
     members: tuple[str, ...]
+    state: FileState
 
     def features(self) -> NDArray[np.floating[Any]]:
         """``float[n_cells, n_features]``."""
-        values = _array(self.path, "features")
-        return np.asarray(values.reshape(self.rows, self.width))
+        return np.asarray(self._array("features", (self.rows, self.width)))
 
     def locations(self) -> NDArray[np.float64]:
         """``float64[n_cells, 2]``: x and y of each cell's centre, in pixels."""
-        return np.asarray(_array(self.path, "locations"), dtype=np.float64)
+        return np.asarray(self._array("locations", (self.rows, 2)), dtype=np.float64)
+
+    def _array(self, name: str, shape: tuple[int, int]) -> NDArray[Any]:
+        require_unchanged(self.path, self.state)
+        values = _array(self.path, name)
+        if values.size != shape[0] * shape[1]:
+            raise DataError(f"{self.path}: {name!r} has the shape {values.shape} now. Hint: was it changed just now?")
+        return values.reshape(shape)
 
     def metadata(self) -> dict[str, Any]:
         """What the file says of its image, read without running anything; empty where it says nothing.
@@ -81,6 +93,7 @@ def look_at(path: Path) -> SiteFile:
     DataError
         The file is cut off or damaged, has no ``features``, holds pickled objects for them, or its parts differ in length.
     """
+    state = state_of(path)
     try:
         with zipfile.ZipFile(path) as packed:
             members = tuple(name.removesuffix(".npy") for name in packed.namelist())
@@ -113,7 +126,7 @@ def look_at(path: Path) -> SiteFile:
         raise DataError(
             f"{path}: {shape[0]:,} cells, but 'locations' has the shape {headers['locations'][0]}; x and y are needed."
         )
-    return SiteFile(path, shape[0], shape[1], dtype, located, members)
+    return SiteFile(path, shape[0], shape[1], dtype, located, members, state)
 
 
 def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -12,6 +12,7 @@ from cytofast import resources
 from cytofast.errors import DataError, listed
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.choice import Choice
+from cytofast.ingest.csv_text import is_number
 from cytofast.ingest.discovery import ExportFolder, PlateExport
 from cytofast.ingest.images import Image, ImageFile
 from cytofast.ingest.joining import Links
@@ -42,7 +43,7 @@ class Site:
     @property
     def order(self) -> tuple[bool, str, bool, int, str, int, int]:
         """Wells, then sites (numbers before text), then tables and images; what has no name comes last."""
-        number = self.site is not None and self.site.isascii() and self.site.isdigit()
+        number = self.site is not None and is_number(self.site)
         return (
             self.well is None,
             self.well or "",
@@ -84,7 +85,7 @@ class Plan:
         A site is an integer if every site of the plate is one, else text.
         """
         every = (*self.sites, *(site for site, _ in self.left_out))
-        whole = all(site.site is None or (site.site.isascii() and site.site.isdigit()) for site in every)
+        whole = all(site.site is None or is_number(site.site) for site in every)
         keys: dict[str, pl.DataType] = {
             BATCH: pl.String(),
             PLATE: pl.String(),
@@ -107,8 +108,8 @@ class Plan:
         return f"{len(self.sites):,} images"
 
     def names(self) -> Iterator[tuple[str | None, str | None, str, int]]:
-        """Well, site, file and number of every image that has objects."""
-        for site in (*self.sites, *(site for site, _ in self.left_out)):
+        """Well, site, file and number of every image that is read and has objects."""
+        for site in self.sites:
             if site.folder.objects and site.folder.image is not None:
                 yield site.well, site.site, site.folder.label(site.folder.image), site.image.number
 

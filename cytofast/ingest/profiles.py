@@ -10,10 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from cytofast.errors import DataError, RecipeError
-from cytofast.ingest.csv_text import Header, Lines, check_lines, parse_header, read_bytes
+from cytofast.ingest.csv_text import Header, Lines, check_lines, parse_header, read_bytes, require_rows
 from cytofast.ingest.decoding import decoded
 from cytofast.ingest.endings import kind_of, separator_of
 from cytofast.ingest.quoting import written_in_quotes
+from cytofast.ingest.readable import DAMAGE, readable
 from cytofast.ingest.writing import write_profiles
 from cytofast.schema import LEVELS, MISSING_TEXT, PLATE, WELL, require_columns
 
@@ -104,10 +105,11 @@ def _read(path: Path, kind: str, encoding: str) -> pl.LazyFrame:
 
 def _scan(path: Path) -> pl.LazyFrame:
     try:
-        profiles = pl.scan_parquet(path, hive_partitioning=False)
+        # A name such as P[1].parquet is no pattern.
+        profiles = pl.scan_parquet(path, hive_partitioning=False, glob=False)
         rows = profiles.select(pl.len()).collect().item()
         profiles.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except DAMAGE as error:
         raise DataError(
             f"{path}: not a readable Parquet file ({_first_line(error)}). Hint: was it copied whole?"
         ) from error
@@ -133,27 +135,29 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
     lines = Lines(path, data[header.size :])
     if not lines.data.strip():
         raise DataError(f"{path}: a header but no rows.")
-    check_lines(lines, len(header.names), separator)
+    rows = check_lines(lines, len(header.names), separator)
     names = [name for name in (PLATE, WELL) if name in header.position]
     try:
         table = _parse(data, separator, names, path)
     except DataError:
         if data.isascii():
             raise
-        names += _beyond_ascii(data, separator, header)
+        names += _beyond_ascii(data, separator, header, path)
         table = _parse(data, separator, names, path)
     # Whole numbers beyond 64 bits are names, as barcodes are; Parquet cannot hold integers so wide.
     wide = [n for n, dtype in table.schema.items() if dtype == pl.Int128 and not _FEATURE.fullmatch(n)]
     wide += _text_by_its_quotes(table, header, lines.data, separator)
     if wide:
         table = _parse(data, separator, [*names, *wide], path)
+    require_rows(table.height, rows, path)
     # Polars leaves doubled quotes in the names of columns.
     return _with_numbers(table.rename(dict(zip(table.columns, header.names, strict=True))), lines)
 
 
-def _beyond_ascii(data: bytes, separator: str, header: Header) -> list[str]:
+def _beyond_ascii(data: bytes, separator: str, header: Header, path: Path) -> list[str]:
     """Columns with characters beyond ASCII: Polars takes digits of other scripts for numbers, and then cannot read them."""
-    text = pl.read_csv(data, separator=separator, infer_schema=False)
+    with readable(path):
+        text = pl.read_csv(data, separator=separator, infer_schema=False)
     found = [column.str.contains(r"[^\x00-\x7F]").any() for column in text.get_columns()]
     return [name for name, any_there in zip(header.names, found, strict=True) if any_there]
 
@@ -215,5 +219,5 @@ def _with_numbers(table: pl.DataFrame, lines: Lines) -> pl.DataFrame:
     return table.with_columns(changed) if changed else table
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n", 1)[0]

@@ -19,7 +19,8 @@ from cytofast.ingest.ahead import in_order
 from cytofast.ingest.assembling import Part, Row, in_single, join_sites
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import CsvPlan
-from cytofast.ingest.csv_text import Header, Layout, Lines, digest, parse_together, read_bytes, whole_numbers
+from cytofast.ingest.csv_text import Header, Layout, Lines, digest, parse_together, read_after, whole_numbers
+from cytofast.ingest.file_state import state_of
 from cytofast.ingest.joining import Objects, Rows
 from cytofast.ingest.line_index import LineIndex, index_lines
 from cytofast.ingest.plan import Site
@@ -103,13 +104,13 @@ def _batches(plan: CsvPlan, sizes: Sequence[int], most: int) -> Iterator[list[Si
 
 
 def _read_whole(site: Site, path: Path) -> bool:
-    return site.alone and path.stat().st_size <= _WHOLE_FILE
+    return site.alone and state_of(path).size <= _WHOLE_FILE
 
 
 def _bytes_of(site: Site, indexes: Mapping[Path, LineIndex]) -> int:
     key = (site.image.table, site.image.number)
     return sum(
-        indexes[path].bytes_of(key) if path in indexes else path.stat().st_size for _, path in site.folder.objects
+        indexes[path].bytes_of(key) if path in indexes else state_of(path).size for _, path in site.folder.objects
     )
 
 
@@ -148,42 +149,57 @@ def _read_together(reading: Reading, sites: Sequence[Site]) -> tuple[pl.DataFram
     features: dict[str, pl.DataFrame] = {}
     numbers = [number for number, site in enumerate(sites) if site.folder.objects]
     for position, (name, _) in enumerate(sites[numbers[0]].folder.objects if numbers else ()):
-        paths = [sites[number].folder.objects[position][1] for number in numbers]
-        read = [_lines(reading, sites[number], path) for number, path in zip(numbers, paths, strict=True)]
-        header = reading.plan.headers[paths[0]]
-        columns = reading.columns[name, id(header)]
-        frame, counts = parse_together([lines for lines, _, _, _ in read], columns.layout)
-        # The text is not needed any more: only where its lines stand.
-        read = [(replace(lines, data=b""), size, content, rows) for lines, size, content, rows in read]
+        files = [_File(reading, sites[number], sites[number].folder.objects[position][1]) for number in numbers]
+        columns = reading.columns[name, id(reading.plan.headers[files[0].path])]
+        frame, counts = parse_together((file.read() for file in files), columns.layout)
         keys = frame[columns.keys]
         features[name] = in_single(frame, columns.features)
+        del frame
         starts = accumulate(counts, initial=0)
-        for number, path, (lines, size, content, in_file), start, count in zip(
-            numbers, paths, read, starts, counts, strict=False
-        ):
-            objects = _objects(keys.slice(start, count), name, lines, sites[number], reading.plan)
-            places[number][name] = np.arange(start, start + count)
-            parts[number][name] = Part(
-                path,
-                objects,
-                str(path),
-                partial(_pair, lines),
-                size,
-                content,
-                missing=reading.plan.missing[path],
-                empty=(count if in_file is None else in_file) == 0,
-                notes=(f"{len(header.text_columns)} text columns left out",) if header.text_columns else (),
+        for number, file, start, count in zip(numbers, files, starts, counts, strict=False):
+            parts[number][name] = file.part(
+                _objects(keys.slice(start, count), name, file.lines, file.site, reading.plan)
             )
+            places[number][name] = np.arange(start, start + count)
     return join_sites(reading.plan, sites, parts, places, features, reading.schema)
 
 
-def _lines(reading: Reading, site: Site, path: Path) -> tuple[Lines, int, str, int | None]:
-    """The lines of an image in a file; size and digest of the file, and how many rows it has, if that is known."""
-    index = reading.indexes.get(path)
-    if index is not None:
-        return index.read((site.image.table, site.image.number)), index.size, index.digest, index.rows
-    data = read_bytes(path)
-    return Lines(path, data[reading.plan.headers[path].size :]), len(data), digest(data), None
+class _File:
+    """The lines of one image in one file, and what is known of the file."""
+
+    def __init__(self, reading: Reading, site: Site, path: Path) -> None:
+        self.site, self.path = site, path
+        self._header, self._missing = reading.plan.headers[path], reading.plan.missing[path]
+        self._index = reading.indexes.get(path)
+        self._size, self._digest = (0, "") if self._index is None else (self._index.size, self._index.digest)
+        self.lines = Lines(path, b"")
+        """Where they stand, without their text."""
+
+    def read(self) -> Lines:
+        """The lines with their text."""
+        if self._index is not None:
+            lines = self._index.read((self.site.image.table, self.site.image.number))
+        else:
+            first, rest = read_after(self.path, self._header.size)
+            self._size, self._digest = len(first) + len(rest), digest(first, rest)
+            lines = Lines(self.path, rest)
+        self.lines = replace(lines, data=b"")
+        return lines
+
+    def part(self, objects: Objects) -> Part:
+        """What was read, but for the features."""
+        columns = len(self._header.text_columns)
+        return Part(
+            self.path,
+            objects,
+            str(self.path),
+            partial(_pair, self.lines),
+            self._size,
+            self._digest,
+            missing=self._missing,
+            empty=(len(objects.numbers) if self._index is None else self._index.rows) == 0,
+            notes=(f"{columns} text columns left out",) if columns else (),
+        )
 
 
 def _pair(lines: Lines, first: int, second: int) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -16,9 +15,11 @@ from cytofast.ingest.choice import EVERYTHING, Choice
 from cytofast.ingest.deepprofiler import has_sites, site_files
 from cytofast.ingest.discovery import COMPARTMENTS, discover
 from cytofast.ingest.embedding_plates import discover_embeddings
+from cytofast.ingest.failures import Failures
 from cytofast.ingest.sqlite_file import is_database
 from cytofast.ingest.sqlite_plan import discover_databases
 from cytofast.ingest.tables import discover_tables, tables_below
+from cytofast.ingest.walking import walk
 
 _DATABASES = (".sqlite", ".sqlite3", ".db")
 _COMPARTMENT_FILES = ("image.csv", *(f"{name}.csv".lower() for name in COMPARTMENTS))
@@ -37,6 +38,10 @@ class PlatePlan(Protocol):
 
     def names(self) -> Iterator[tuple[str | None, str | None, str, int]]:
         """Well, site, file and number of each image; of a table, of each well."""
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns of the rows."""
 
     def cells(self, audit: Audit) -> Iterator[pl.DataFrame]:
         """The rows, in order; the audit is complete after the last."""
@@ -69,6 +74,10 @@ class PlateSource(Protocol):
     def named_files(self) -> dict[str, Path]:
         """Its files, under names that are the same wherever they lie."""
 
+    @property
+    def places(self) -> list[Path]:
+        """The folders or files that it is put together from."""
+
     def plan(self) -> PlatePlan:
         """Look at what will be read."""
 
@@ -81,12 +90,13 @@ def find_plates(
     compartments: Sequence[str] | None = None,
     choice: Choice = EVERYTHING,
     level: str | None = None,
+    failures: Failures | None = None,
 ) -> list[PlateSource]:
     """Find the plates in a file or below a folder.
 
     A folder with CellProfiler's CSV files is read as such; one with SQLite files as databases; any other as tables of
     profiles. A folder that holds both of the first two is refused: the same cells may be in it twice. With a mapping
-    everything is a table.
+    everything is a table. ``failures`` keeps what is wrong with a file or folder, so that the others can be found.
 
     Raises
     ------
@@ -94,42 +104,46 @@ def find_plates(
         There is nothing to read, or more than one kind of it.
     """
     root = Path(source)
+    failures = failures or Failures()
+    wanted = compartments or COMPARTMENTS
+    named: dict[str, Any] = {"batch": batch, "plate": plate, "choice": choice, "failures": failures}
     if choice.mapping is not None and root.exists():
-        return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
+        return list(discover_tables(root, level=level, **named))
     if has_sites(root):
         _require_cells(level, root)
-        _say_what_is_left(root, "DeepProfiler's .npz files", site_files(root))
-        return list(discover_embeddings(root, batch=batch, plate=plate, choice=choice))
+        _say_what_is_left(root, "DeepProfiler's .npz files", site_files(root, lambda *_: None))
+        return list(discover_embeddings(root, **named))
     if root.is_dir():
-        databases, exports = _look(root)
+        databases, exports = _look(root, failures)
         if databases and exports:
             raise DataError(
                 f"{root}: holds CellProfiler's CSV files (in {exports[0].parent}) and SQLite files ({databases[0]}); are they "
                 "of the same cells? Hint: give one of them, as a file or a folder."
             )
-        if databases:
-            _say_what_is_left(root, "SQLite files", databases)
-            paths = {path.relative_to(root).as_posix(): path for path in databases}
-        elif exports or not _has_tables(root):
+        if not databases:
+            if not exports and _has_tables(root):
+                return list(discover_tables(root, level=level, **named))
             _require_cells(level, root)
-            return list(
-                discover(root, batch=batch, plate=plate, compartments=compartments or COMPARTMENTS, choice=choice)
-            )
-        else:
-            return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
-    elif not root.exists():
-        raise DataError(f"{root}: no such file or folder. Hint: give a folder of CellProfiler's output, or a file.")
-    elif root.name.lower().endswith(_DATABASES) or is_database(root):
+            return list(discover(root, compartments=wanted, **named))
+        _say_what_is_left(root, "SQLite files", databases)
+        paths = {path.relative_to(root).as_posix(): path for path in databases}
+    elif _is_one_database(root):
         paths = {root.name: root}
     else:
-        if root.name.lower() in _COMPARTMENT_FILES:
-            raise DataError(
-                f"{root}: one file of an export. Hint: give its folder, {root.parent}, where all of them lie."
-            )
-        return list(discover_tables(root, batch=batch, plate=plate, choice=choice, level=level))
+        return list(discover_tables(root, level=level, **named))
     _require_cells(level, root)
-    wanted = compartments or COMPARTMENTS
-    return list(discover_databases(paths, root, batch=batch, plate=plate, compartments=wanted, choice=choice))
+    return list(discover_databases(paths, root, compartments=wanted, **named))
+
+
+def _is_one_database(path: Path) -> bool:
+    """Whether a file is a database, and not a table; a :class:`DataError` if it is neither."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder. Hint: give a folder of CellProfiler's output, or a file.")
+    if path.name.lower().endswith(_DATABASES) or is_database(path):
+        return True
+    if path.name.lower() in _COMPARTMENT_FILES:
+        raise DataError(f"{path}: one file of an export. Hint: give its folder, {path.parent}, where all of them lie.")
+    return False
 
 
 def _require_cells(level: str | None, root: Path) -> None:
@@ -139,26 +153,23 @@ def _require_cells(level: str | None, root: Path) -> None:
         )
 
 
-def _look(root: Path) -> tuple[list[Path], list[Path]]:
-    """SQLite files, and one file of each folder with CellProfiler's CSV files; links are followed, loops of them end."""
+def _look(root: Path, failures: Failures) -> tuple[list[Path], list[Path]]:
+    """SQLite files, and one file of each folder with CellProfiler's CSV files."""
     databases: list[Path] = []
     exports: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    for directory, folders, files in os.walk(root, followlinks=True):
-        state = os.stat(directory)  # noqa: PTH116
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders.sort()
-        databases += [Path(directory, name) for name in sorted(files) if name.lower().endswith(_DATABASES)]
-        exports += [Path(directory, name) for name in sorted(files) if name.lower() in _COMPARTMENT_FILES][:1]
+    unreadable = Failures(keep_going=True)
+    for folder, files in walk(root, unreadable.add):
+        databases += [folder / name for name in files if name.lower().endswith(_DATABASES) and not name.startswith(".")]
+        exports += [folder / name for name in files if name.lower() in _COMPARTMENT_FILES][:1]
+    # Where there is no database the folders are walked once more, which says what cannot be read.
+    for path, message in unreadable.errors if databases else ():
+        failures.add(path, DataError(message))
     return databases, exports
 
 
 def _say_what_is_left(root: Path, what: str, ingested: list[Path]) -> None:
     """Beside a plate's database its aggregated table is usual; it is no part of the cells."""
-    beside = sorted(set(tables_below(root)) - set(ingested)) if root.is_dir() else []
+    beside = sorted(set(tables_below(root, lambda *_: None)) - set(ingested)) if root.is_dir() else []
     if beside:
         warnings.warn(
             f"{root}: {len(ingested):,} {what} are ingested; {len(beside):,} tables beside them are not read "
@@ -169,4 +180,4 @@ def _say_what_is_left(root: Path, what: str, ingested: list[Path]) -> None:
 
 
 def _has_tables(root: Path) -> bool:
-    return next(tables_below(root), None) is not None
+    return next(tables_below(root, lambda *_: None), None) is not None

@@ -20,6 +20,7 @@ from cytofast.ingest.discovery import (
     plates_in,
     plates_of_images,
 )
+from cytofast.ingest.failures import Failures
 from cytofast.ingest.images import ImageFile
 from cytofast.ingest.joining import find_links
 from cytofast.ingest.plan import Plan, sites_of
@@ -49,6 +50,7 @@ def discover_databases(
     plate: str | None = None,
     compartments: Sequence[str] = COMPARTMENTS,
     choice: Choice = EVERYTHING,
+    failures: Failures | None = None,
 ) -> list[PlateExport]:
     """Find the plates in SQLite files.
 
@@ -60,17 +62,21 @@ def discover_databases(
         Where they were looked for.
     batch, plate
         Names for what the files do not tell; a plate without a name is called as its file is.
-    compartments, choice
+    compartments, choice, failures
         As in :func:`cytofast.ingest.discovery.discover`.
     """
     wanted = checked_compartments(compartments)
     named: dict[ExportFolder, dict[tuple[str, str], str]] = {}
+    failures = failures or Failures()
     for name, path in paths.items():
-        shape = shape_of(path, wanted)
-        objects = tuple((compartment, path) for compartment in wanted)
-        folder = ExportFolder(path.parent, name, path, objects, database=shape.image_table)
-        named[folder] = plates_of_images(folder, shape.images, batch, plate)
-    return plates_in(named, wanted, (batch, plate), choice, root)
+        with failures.apart(path):
+            shape = shape_of(path, wanted)
+            objects = tuple((compartment, path) for compartment in wanted)
+            folder = ExportFolder(path.parent, name, path, objects, database=shape.image_table)
+            named[folder] = plates_of_images(folder, shape.images, batch, plate)
+    with failures.apart():
+        return plates_in(named, wanted, (batch, plate), choice, root)
+    return []
 
 
 def plan_databases(export: PlateExport) -> DatabasePlan:

@@ -23,6 +23,7 @@ from cytofast.ingest.assembling import Part, Row, in_single, join_sites
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.csv_text import NAN_TEXT, digest_of_file
 from cytofast.ingest.discovery import ExportFolder
+from cytofast.ingest.file_state import require_unchanged
 from cytofast.ingest.images import table_number
 from cytofast.ingest.joining import Objects, Rows
 from cytofast.ingest.plan import Site
@@ -69,7 +70,6 @@ def read_databases(plan: DatabasePlan, audit: Audit) -> Iterator[pl.DataFrame]:
     width = 8 * max(sum(len(table.features) for table in shape.objects.values()) for shape in plan.shapes.values())
     at_once = min(_AT_ONCE, resources.current().working_bytes // (_COPIES * (threads + 2)))
     most = max(1, at_once // max(1, width))
-    states = {folder: _state(shape.path) for folder, shape in plan.shapes.items()}
     stop = threading.Event()
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads))
@@ -88,11 +88,8 @@ def read_databases(plan: DatabasePlan, audit: Audit) -> Iterator[pl.DataFrame]:
             if frame is not None:
                 yield frame
         found = {folder.name: future.result() for folder, future in digests.items()}
-    for folder, before in states.items():
-        if _state(plan.shapes[folder].path) != before:
-            raise DataError(
-                f"{plan.shapes[folder].path}: changed while it was read. Hint: wait until the export is complete."
-            )
+    for shape in plan.shapes.values():
+        require_unchanged(shape.path, shape.state)
     for row in audit.rows:
         if row.get("file") in found:
             row["digest"] = found[row["file"]]
@@ -117,14 +114,6 @@ class _Connections:
         if key not in self._open:
             self._open[key] = Database(path)
         return self._open[key]
-
-
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return state.st_size, state.st_mtime_ns
 
 
 # --- where the rows lie ----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cytofast.errors import DataError, listed
 from cytofast.ingest.csv_text import KEYS, TEXT_COLUMNS
+from cytofast.ingest.file_state import FileState, state_of
 from cytofast.ingest.images import Image, image_columns, images_of
 from cytofast.ingest.sqlite_file import Database, Table
 
@@ -50,7 +51,12 @@ class Shape:
     images: tuple[Image, ...]
     has_table: bool
     objects: dict[str, ObjectTable]
-    size: int
+    state: FileState
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.state.size
 
 
 def shape_of(path: Path, compartments: tuple[str, ...]) -> Shape:
@@ -61,12 +67,11 @@ def shape_of(path: Path, compartments: tuple[str, ...]) -> Shape:
     DataError
         The file is damaged, has no table of images or none of the compartments, or an image stands twice.
     """
-    state = path.stat()
-    return _shape_of(path, compartments, state.st_size, state.st_mtime_ns)
+    return _shape_of(path, compartments, state_of(path))
 
 
 @lru_cache(maxsize=64)
-def _shape_of(path: Path, compartments: tuple[str, ...], size: int, _changed: int) -> Shape:
+def _shape_of(path: Path, compartments: tuple[str, ...], state: FileState) -> Shape:
     with Database(path) as database:
         tables = database.tables()
         named = _by_object(tables, {"image", _COMBINED, *(name.lower() for name in compartments)}, path)
@@ -106,7 +111,7 @@ def _shape_of(path: Path, compartments: tuple[str, ...], size: int, _changed: in
                 f"{path}: table {table.table} {'has' if table.of_table else 'lacks'} a column TableNumber and "
                 f"{image.name} does not agree. Hint: were the tables put together from different exports?"
             )
-    return Shape(path, image.name, images, has_table, found, size)
+    return Shape(path, image.name, images, has_table, found, state)
 
 
 def _by_object(tables: Sequence[Table], wanted: set[str], path: Path) -> dict[str, Table]:

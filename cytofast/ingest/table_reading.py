@@ -19,6 +19,8 @@ from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import columns_differ
 from cytofast.ingest.csv_text import digest_of_file
+from cytofast.ingest.file_state import FileState, require_unchanged
+from cytofast.ingest.readable import readable
 from cytofast.ingest.sampling import sample_wells
 from cytofast.ingest.tables import KEYS, TableFile, TableSource, columns_of
 from cytofast.schema import BATCH, OBJECT_NUMBER, PLATE, SITE, WELL
@@ -59,8 +61,9 @@ class TablePlan:
 
     def names(self) -> Iterator[tuple[str | None, str | None, str, int]]:
         """Well and file of all rows that are kept."""
-        for well, file in self.audit.select("well", "file").rows():
-            yield well, None, file, 0
+        for well, file, kept in self.audit.select("well", "file", "rows_joined").rows():
+            if kept:
+                yield well, None, file, 0
 
     def cells(self, audit: Audit) -> Iterator[pl.DataFrame]:
         """Yield the rows, in order; the audit is complete after the last."""
@@ -102,7 +105,7 @@ class TablePlan:
             columns = self._columns(file)
             lazy = file.open().slice(low, high - low).select(list(columns.values()))
             at = low
-            for chunk in row_chunks(lazy):
+            for chunk in _chunks(lazy, file.path, high - low):
                 there = place[at : at + chunk.height]
                 kept = np.flatnonzero(there >= 0)
                 frame = chunk if len(kept) == chunk.height else chunk[kept]
@@ -110,6 +113,7 @@ class TablePlan:
                     frame.rename({own: name for name, own in columns.items()}), file, at + kept, there[kept]
                 )
                 at += chunk.height
+            require_unchanged(file.path, file.state)
 
     def _columns(self, file: TableFile) -> dict[str, str]:
         """Name here -> name in the file, of everything but keys."""
@@ -272,8 +276,8 @@ def _audit(
                 "rows_joined": joined,
                 "orphans": count - joined,
                 "columns_missing": missing[file.label],
-                "bytes": file.path.stat().st_size,
-                "digest": _digest(file.path, file.path.stat().st_size, file.path.stat().st_mtime_ns),
+                "bytes": file.state.size,
+                "digest": _digest(file.path, file.state),
                 "note": "; ".join(notes) or None,
             }
         )
@@ -281,6 +285,23 @@ def _audit(
 
 
 @lru_cache(maxsize=4096)
-def _digest(path: Path, _size: int, _changed: int) -> str:
+def _digest(path: Path, state: FileState) -> str:
     # A file with many plates is read once for it.
-    return digest_of_file(path)
+    found = digest_of_file(path)
+    require_unchanged(path, state)
+    return found
+
+
+def _chunks(lazy: pl.LazyFrame, path: Path, rows: int) -> Iterator[pl.DataFrame]:
+    """Some rows at a time, all of them: of a damaged file a reader may give fewer, or more, without a word."""
+    read = 0
+    with readable(path):
+        for chunk in row_chunks(lazy):
+            read += chunk.height
+            if read > rows:
+                break
+            yield chunk
+    if read != rows:
+        raise DataError(
+            f"{path}: {rows:,} rows have keys, but other columns have {read:,}. Hint: copy or make it again."
+        )

@@ -19,9 +19,13 @@ from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.ingest.choice import Choice
 from cytofast.ingest.discovery import UNBATCHED
 from cytofast.ingest.endings import kind_of
+from cytofast.ingest.failures import Failures
+from cytofast.ingest.file_state import FileState, require_unchanged, state_of
 from cytofast.ingest.images import table_number
 from cytofast.ingest.mapping import ColumnMapping, read_mapped
 from cytofast.ingest.profiles import read_profiles
+from cytofast.ingest.readable import readable
+from cytofast.ingest.walking import OnTrouble, refuse, walk
 from cytofast.metadata_tables import PLATE_NAMES, WELL_NAMES
 from cytofast.schema import (
     BATCH,
@@ -78,11 +82,13 @@ class TableFile:
     renamed: dict[str, str]
     """Key -> column of the file."""
     notes: tuple[str, ...]
+    state: FileState
     mapping: ColumnMapping | None = None
 
     def open(self) -> pl.LazyFrame:
-        """The whole table, as it is in the file or as a mapping calls its columns."""
-        return _opened(self.path, *_state(self.path), self.mapping)
+        """The whole table, as it is in the file or as a mapping calls its columns; it must be that whose keys were read."""
+        require_unchanged(self.path, self.state)
+        return _opened(self.path, self.state, self.mapping)
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,11 @@ class TableSource:
         """Its files, under names that are the same wherever they lie."""
         return {file.label: file.path for file in self.files}
 
+    @property
+    def places(self) -> list[Path]:
+        """The files that it is put together from."""
+        return [file.path for file in self.files]
+
     def plan(self) -> TablePlan:
         """Look at the keys of every row, before a feature is read."""
         from cytofast.ingest.table_reading import plan_table
@@ -109,7 +120,13 @@ class TableSource:
 
 
 def discover_tables(
-    root: Path, *, batch: str | None, plate: str | None, choice: Choice, level: str | None
+    root: Path,
+    *,
+    batch: str | None,
+    plate: str | None,
+    choice: Choice,
+    level: str | None,
+    failures: Failures | None = None,
 ) -> list[TableSource]:
     """Find the plates in a table, or in all tables below a folder.
 
@@ -125,14 +142,17 @@ def discover_tables(
     level
         The level of all tables. ``None``: cells where a column numbers the objects; where a well has one row,
         ``normalized`` or (selected features) ``profiles`` if the file's name says so, else ``wells``.
+    failures
+        Keeps what is wrong with a file, so that the others can be found; ``None`` raises it.
 
     Raises
     ------
     DataError
         There is no table, or one has no wells or plates; the message names the file.
     """
-    paths = list(tables_below(root)) if root.is_dir() else [root]
-    if not paths:
+    failures = failures or Failures()
+    paths = list(tables_below(root, failures.add)) if root.is_dir() else [root]
+    if not paths and not failures.errors:
         raise DataError(
             f"{root}: no file here or below that cytofast reads: {', '.join(_TEXT_IN_FOLDERS)}, .parquet, ..."
         )
@@ -141,10 +161,12 @@ def discover_tables(
     plates: dict[tuple[str, str, str], list[TableFile]] = {}
     for path in paths:
         label = path.relative_to(root).as_posix() if root.is_dir() else path.name
-        file = _table_file(path, label, batch, plate, level, choice.mapping)
-        for key in file.keys.select(BATCH, PLATE).unique(maintain_order=True).rows():
-            plates.setdefault((file.level, *key), []).append(file)
-    choice.require_plates((of_plate for _, _, of_plate in plates), str(root))
+        with failures.apart(path):
+            file = _table_file(path, label, batch, plate, level, choice.mapping)
+            for key in file.keys.select(BATCH, PLATE).unique(maintain_order=True).rows():
+                plates.setdefault((file.level, *key), []).append(file)
+    with failures.apart():
+        choice.require_plates((of_plate for _, _, of_plate in plates), str(root))
     levels = sorted({of_level for of_level, _, _ in plates})
     if len(levels) > 1 and choice.cells_per_well:
         raise RecipeError(f"{root}: holds tables of {listed(levels)}; cells_per_well is for cells alone")
@@ -155,18 +177,13 @@ def discover_tables(
     ]
 
 
-def tables_below(root: Path) -> Iterator[Path]:
-    """Files below a folder that look like tables of profiles; links are followed, loops of them end."""
-    seen: set[tuple[int, int]] = set()
-    for directory, folders, files in os.walk(root, followlinks=True):
-        state = os.stat(directory)  # noqa: PTH116
-        if (state.st_dev, state.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        folders.sort()
-        for name in sorted(files):
-            path = Path(directory, name)
+def tables_below(root: Path, trouble: OnTrouble = refuse) -> Iterator[Path]:
+    """Files below a folder that look like tables of profiles; links are followed, loops of them end, hidden files are not."""
+    for folder, files in walk(root, trouble):
+        for name in files:
+            path = folder / name
+            if name.startswith("."):
+                continue
             try:
                 kind = kind_of(path)
             except RecipeError:
@@ -185,16 +202,8 @@ def _require_table(path: Path) -> None:
         ) from error
 
 
-def _state(path: Path) -> tuple[int, int]:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return state.st_size, state.st_mtime_ns
-
-
 @lru_cache(maxsize=4)
-def _opened(path: Path, _size: int, _changed: int, mapping: ColumnMapping | None) -> pl.LazyFrame:
+def _opened(path: Path, _state: FileState, mapping: ColumnMapping | None) -> pl.LazyFrame:
     # A file with many plates is opened once: text is parsed then.
     return read_profiles(path) if mapping is None else read_mapped(path, mapping)
 
@@ -202,7 +211,8 @@ def _opened(path: Path, _size: int, _changed: int, mapping: ColumnMapping | None
 def _table_file(
     path: Path, label: str, batch: str | None, plate: str | None, level: str | None, mapping: ColumnMapping | None
 ) -> TableFile:
-    lazy = _opened(path, *_state(path), mapping)
+    state = state_of(path)
+    lazy = _opened(path, state, mapping)
     schema = lazy.collect_schema()
     renamed = {key: name for key, names in _NAMES.items() if (name := next((n for n in names if n in schema), None))}
     if IMAGE_NUMBER not in renamed and not is_metadata(renamed.get(OBJECT_NUMBER, OBJECT_NUMBER)):
@@ -215,7 +225,8 @@ def _table_file(
             else "cytofast needs Metadata_Plate and Metadata_Well, or names that a mapping file gives"
         )
         raise SchemaError(f"{path}: no column of wells; it starts with {listed(schema.names(), 6)}. Hint: {hint}.")
-    raw = lazy.select(list(renamed.values())).collect()
+    with readable(path):
+        raw = lazy.select(list(renamed.values())).collect()
     jump = _from_path(path)
     columns = [
         _text(raw, renamed, BATCH, batch or jump[0] or UNBATCHED),
@@ -241,7 +252,7 @@ def _table_file(
     if found == "cells" and keys[OBJECT_NUMBER].null_count() == keys.height:
         keys = keys.with_columns(pl.int_range(1, keys.height + 1, eager=True).alias(OBJECT_NUMBER))
         notes = (*notes, "objects are numbered by the rows of the file")
-    return TableFile(path, label, found, keys, renamed, notes, mapping)
+    return TableFile(path, label, found, keys, renamed, notes, state, mapping)
 
 
 def _from_path(path: Path) -> tuple[str | None, str | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import IO, cast
 import polars as pl
 
 from cytofast.blocks import require_polars, row_chunks
+from cytofast.durable import appear, make_folder
 from cytofast.errors import RecipeError, SchemaError, StoreError, listed
 from cytofast.ingest.endings import WRITTEN, kind_of, separator_of
 from cytofast.ingest.quoting import misread, quoted, quoted_name
@@ -105,11 +105,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give the path to write to; what is there afterwards gets its name when it is complete and on disk."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        appear(temporary, path)
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be written ({error.strerror or error}). What was there before is unchanged. "

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from cytofast.durable import appear
 from cytofast.errors import RecipeError, StoreError
 from cytofast.parquet import ProfileWriter
 
@@ -94,7 +95,7 @@ def write_frames(frames: Iterable[pl.DataFrame], path: Path, form: str) -> int:
             else:
                 for piece in as_text(counted(), form):
                     handle.write(piece)
-        temporary.replace(path)
+        appear(temporary, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:

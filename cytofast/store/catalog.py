@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
+from cytofast.durable import appear
 from cytofast.errors import RecipeError, StoreError
 from cytofast.schema import BATCH, KEYS, PLATE, WELL, is_metadata
 from cytofast.store.layout import ALL
@@ -353,6 +354,6 @@ def _write(snapshot: Snapshot, target: Path, *, absolute: bool) -> None:
                 connection.execute("SET file_search_path = $path", {"path": str(snapshot.store.path.absolute())})
             Catalog(snapshot, connection, None if absolute else Path()).everything()
             connection.execute("CHECKPOINT")
-        temporary.replace(target)
+        appear(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from cytofast.errors import CytofastError, DataError, StoreError, listed
+from cytofast.errors import CytofastError, DataError, SchemaError, StoreError
 from cytofast.ingest.audit import Audit, summarize
 from cytofast.ingest.choice import EVERYTHING, Choice
+from cytofast.ingest.failures import Failures
 from cytofast.ingest.platemap import read_platemaps
 from cytofast.ingest.sources import PlatePlan, PlateSource, find_plates
 from cytofast.schema import BATCH
 from cytofast.store.inputs import Inputs, content_of
 from cytofast.store.layout import PlateName
+from cytofast.store.losses import require_no_loss
 from cytofast.store.manifest import Manifest, digest_of, library_versions
-from cytofast.store.partition import Partition, read_frame
+from cytofast.store.partition import Partition, read_frame, tidy
 
 if TYPE_CHECKING:
     from cytofast.store.profile_store import ProfileStore, Progress
@@ -45,31 +46,68 @@ def find(
     compartments: Sequence[str] | None = None,
     choice: Choice = EVERYTHING,
     level: str | None = None,
+    failures: Failures,
 ) -> list[Found]:
     """Find the plates in ``source`` and their platemaps.
 
     A wrong source or platemap, of whichever plate, costs seconds here and not the hours after reading the cells.
+
+    Raises
+    ------
+    DataError
+        Something is wrong; or, if ``failures`` keeps going, there is not one plate that could be ingested.
     """
-    exports = find_plates(source, batch=batch, plate=plate, compartments=compartments, choice=choice, level=level)
-    names = [PlateName(export.batch, export.plate) for export in exports]
+    exports = find_plates(
+        source, batch=batch, plate=plate, compartments=compartments, choice=choice, level=level, failures=failures
+    )
+    whole = []
+    for export in exports:
+        with failures.apart():
+            failures.require_whole(f"plate {export.batch}/{export.plate}", export.places)
+            whole.append(export)
+    names = [PlateName(export.batch, export.plate) for export in whole]
     if platemap is None:
-        return [Found(name, export, None) for name, export in zip(names, exports, strict=True)]
-    table = read_platemaps(platemap, [name.plate for name in names], external=external)
-    annotations = [_annotation_of(table, name) for name in names]
-    return [Found(*found) for found in zip(names, exports, annotations, strict=True)]
+        found = [Found(name, export, None) for name, export in zip(names, whole, strict=True)]
+    else:
+        maps = _annotations(names, platemap, external, failures)
+        found = [Found(name, export, maps[name]) for name, export in zip(names, whole, strict=True) if name in maps]
+    if not found and (error := failures.told(0)):
+        raise error
+    return found
 
 
-def ingest(store: ProfileStore, plates: Sequence[Found], *, replace: bool, progress: Progress) -> pl.DataFrame:
+def _annotations(
+    names: Sequence[PlateName], platemap: str | Path, external: str | Path | None, failures: Failures
+) -> dict[PlateName, pl.DataFrame]:
+    try:
+        table = read_platemaps(platemap, [name.plate for name in names], external=external)
+        return {name: _annotation_of(table, name) for name in names}
+    except (DataError, SchemaError):
+        if not failures.keep_going:
+            raise
+    found = {}
+    for name in names:
+        with failures.apart():
+            found[name] = _annotation_of(read_platemaps(platemap, [name.plate], external=external), name)
+    return found
+
+
+def ingest(
+    store: ProfileStore, plates: Sequence[Found], *, replace: bool, progress: Progress, failures: Failures
+) -> pl.DataFrame:
     """Ingest plates that were found; see :meth:`ProfileStore.ingest`."""
-    summaries = []
+    summaries = [summarize(Audit().table()).with_columns(pl.lit("", dtype=pl.String).alias("outcome"))]
     with store.writing():
         for number, found in enumerate(plates):
             progress(f"plate {found.name}", number, len(plates))
-            outcome = _ingest_plate(store, found, replace, partial(_advance, progress, found.name, number, len(plates)))
-            if found.annotation is not None:
-                store.write_annotation(found.name, found.annotation)
-            audit = read_frame(store.audit_path(found.name, found.export.level))
-            summaries.append(summarize(audit).with_columns(pl.lit(outcome).alias("outcome")))
+            with failures.apart():
+                outcome = _ingest_plate(
+                    store, found, replace, partial(_advance, progress, found.name, number, len(plates))
+                )
+                if found.annotation is not None:
+                    store.write_annotation(found.name, found.annotation)
+                audit = read_frame(store.audit_path(found.name, found.export.level))
+                summaries.append(summarize(audit).with_columns(pl.lit(outcome).alias("outcome")))
             progress(f"plate {found.name}", number + 1, len(plates))
     return pl.concat(summaries)
 
@@ -89,6 +127,7 @@ def _annotation_of(annotations: pl.DataFrame, name: PlateName) -> pl.DataFrame:
 
 def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Callable[[float], None]) -> str:
     name, export = found.name, found.export
+    inputs: Inputs | None = None
     try:
         inputs = Inputs.of(export)
         level = export.level
@@ -100,13 +139,17 @@ def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Cal
             )
         kept = _kept_audit(store, name, level)
         if present is not None and kept is not None and _is_whole(present, kept) and inputs.made(present, kept):
+            tidy(present)
             return "unchanged"
         planned = export.plan()
         if present is not None and kept is not None and not replace:
-            _require_no_loss(kept, planned)
+            require_no_loss(present, kept, planned, export.choice)
         audit = Audit()
 
         def manifest() -> Manifest:
+            # Before a byte of it is in the store under its name.
+            if changed := inputs.changed():
+                raise changed
             table = audit.table()
             _require_cells(table, planned)
             made_of = inputs.of_manifest(table, export.compartments)
@@ -123,7 +166,9 @@ def _ingest_plate(store: ProfileStore, found: Found, replace: bool, advance: Cal
         )
         inputs.remember(written.manifest, written.path.parent)
     except CytofastError as error:
-        raise type(error)(f"plate {name}: {error}") from error
+        # What looks like damage may be that somebody is writing.
+        changed = inputs.changed() if isinstance(error, DataError) and inputs is not None else None
+        raise type(error)(f"plate {name}: {changed or error}") from error
     return "written"
 
 
@@ -139,32 +184,6 @@ def _kept_audit(store: ProfileStore, name: PlateName, level: str) -> pl.DataFram
 def _is_whole(present: Partition, kept: pl.DataFrame) -> bool:
     """Whether nothing of a finished plate was lost since, and its audit is that of its cells."""
     return present.whole and content_of(kept) == present.manifest.inputs.get("content")
-
-
-def _require_no_loss(kept: pl.DataFrame, planned: PlatePlan) -> None:
-    """Refuse a part of a plate: it would take the place of the whole."""
-    rows = kept.filter(kept["compartment"].is_in(["Image", "Table"]) & (kept["rows_joined"] > 0))
-    stored = Counter(
-        _image_name(well, site, str(Path(file).parent), number)
-        for well, site, file, number in rows.select("well", "site", "file", "image_number").rows()
-    )
-    given = Counter(
-        _image_name(well, site, str(Path(file).parent), number) for well, site, file, number in planned.names()
-    )
-    lost = stored - given
-    if lost:
-        raise DataError(
-            f"{lost.total():,} of the {stored.total():,} images with cells that the store has of this plate are not in "
-            f"the source, and would be lost: {listed(sorted(lost), 3)}. Hint: give the folder of the whole plate; or, if "
-            "these images shall go, ingest with replace=True (--replace on the command line)."
-        )
-
-
-def _image_name(well: str | None, site: str | None, folder: str, number: int) -> str:
-    """What an image is called wherever the plate lies; one that has no name by its folder and number."""
-    if well is None and site is None:
-        return f"{folder}, image {number}"
-    return ", ".join(filter(None, [well, None if site is None else f"site {site}"]))
 
 
 def _counted(planned: PlatePlan, audit: Audit, advance: Callable[[float], None]) -> Iterator[pl.DataFrame]:

@@ -13,6 +13,7 @@ import polars as pl
 from cytofast import resources
 from cytofast.errors import DataError
 from cytofast.ingest.csv_text import digest_of_file
+from cytofast.ingest.file_state import FileState, require_unchanged, state_of
 from cytofast.ingest.sources import PlateSource
 from cytofast.store.manifest import Manifest, digest_of, library_versions
 from cytofast.store.partition import Partition, write_text
@@ -31,23 +32,29 @@ class Inputs:
     state: str | None
     """Digest of what the file system says of these very files; ``None`` where a file changed a moment ago."""
     files: dict[str, Path]
+    states: dict[str, FileState]
 
     @classmethod
     def of(cls, export: PlateSource) -> Inputs:
         """Look at the files of a plate."""
         files = export.named_files
-        try:
-            stats = {name: path.stat() for name, path in files.items()}
-        except OSError as error:
-            raise DataError(f"{error.filename}: cannot be read ({error.strerror or error})") from error
-        sizes = {name: stat.st_size for name, stat in stats.items()}
-        # The inode tells files apart that were swapped by renaming a folder or a link above them, which leaves all times.
-        known = {name: (s.st_ino, s.st_ctime_ns, s.st_mtime_ns, s.st_size) for name, s in stats.items()}
-        newest = max(stat.st_ctime_ns for stat in stats.values())
+        states = {name: state_of(path) for name, path in files.items()}
+        sizes = {name: state.size for name, state in states.items()}
+        known = {name: (s.inode, s.changed, s.modified, s.size) for name, s in states.items()}
+        newest = max(state.changed for state in states.values())
         settled = newest < time.time_ns() - _SETTLED_NS
         asked = {"chosen": export.choice.key} if export.choice.key else {}
         listing = digest_of({"files": sizes, "compartments": export.compartments, **asked})
-        return cls(listing, digest_of(known) if settled else None, files)
+        return cls(listing, digest_of(known) if settled else None, files, states)
+
+    def changed(self) -> DataError | None:
+        """Say that a file is not as it was when it was looked at."""
+        try:
+            for name, path in self.files.items():
+                require_unchanged(path, self.states[name])
+        except DataError as error:
+            return error
+        return None
 
     def of_manifest(self, audit: pl.DataFrame, compartments: tuple[str, ...]) -> dict[str, str]:
         """What a manifest keeps of them: the same for the same content, in any folder."""

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cytofast import resources
+from cytofast.durable import appear, make_folder
 from cytofast.errors import StoreError
 from cytofast.parquet import ProfileWriter
 from cytofast.plain_pages import PlainReader
@@ -115,6 +116,15 @@ def remove_unfinished(folder: Path) -> None:
         stale.unlink()
 
 
+def tidy(partition: Partition) -> None:
+    """Take away what is no part of a finished partition: what it replaced, and what a killed writer left."""
+    folder = partition.path.parent
+    remove_unfinished(folder)
+    for stale in folder.glob("*.parquet"):
+        if stale.name != partition.path.name:
+            stale.unlink()
+
+
 def read_frame(path: Path) -> pl.DataFrame:
     """A small table of a store, or a :class:`StoreError` where it is damaged."""
     try:
@@ -137,12 +147,9 @@ def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all, on disk when this returns."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        make_folder(path.parent)
+        temporary.write_text(text, encoding="utf-8")
+        appear(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StoreError(f"{path}: cannot be written ({error.strerror})") from error

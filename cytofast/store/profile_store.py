@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -11,17 +10,20 @@ from typing import Any
 
 import polars as pl
 
+from cytofast.durable import flush_folder
 from cytofast.errors import SchemaError, StoreError, listed
 from cytofast.ingest.audit import summarize
 from cytofast.ingest.choice import EVERYTHING, Choice
+from cytofast.ingest.failures import Failures
 from cytofast.parquet import ProfileWriter
 from cytofast.schema import BATCH, PLATE, WELL, is_metadata
 from cytofast.store import asking, ingesting
+from cytofast.store.beginning import begin, is_store
 from cytofast.store.description import describe
-from cytofast.store.layout import FORMAT, FORMAT_VERSION, README, PlateName, checked_level, encoded
+from cytofast.store.layout import PlateName, checked_level, encoded
 from cytofast.store.locking import locked
 from cytofast.store.manifest import NAME, Manifest, schema_digest
-from cytofast.store.partition import Partition, read_frame, remove_unfinished, write_frame, write_text
+from cytofast.store.partition import Partition, read_frame, remove_unfinished, tidy, write_frame, write_text
 
 Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates are finished (with fractions), and how many there are."""
@@ -224,6 +226,7 @@ class ProfileStore:
         choice: Choice = EVERYTHING,
         level: str | None = None,
         replace: bool = False,
+        keep_going: bool = False,
         progress: Progress = _quiet,
     ) -> pl.DataFrame:
         """Read CellProfiler's CSV exports and SQLite files, or tables of profiles, in one pass, inside the memory budget.
@@ -248,7 +251,10 @@ class ProfileStore:
         level
             Of tables: the level that they become. ``None``: cells where rows name objects, else as the file's name says.
         replace
-            Replace a plate also where images with cells that the store has of it are not in ``source``.
+            Replace a plate also where images with cells, features, or cells of a sample that the store has of it would be
+            lost.
+        keep_going
+            Finish the other plates where a file or plate is at fault; one error that lists all faults is raised at the end.
 
         Returns
         -------
@@ -261,6 +267,7 @@ class ProfileStore:
             A file is missing, damaged, or contradicts another, or ``source`` has only a part of a plate that the store has
             whole; nothing of that plate is written.
         """
+        failures = Failures(keep_going)
         found = ingesting.find(
             source,
             platemap=platemap,
@@ -270,8 +277,12 @@ class ProfileStore:
             compartments=compartments,
             choice=choice,
             level=level,
+            failures=failures,
         )
-        return ingesting.ingest(self, found, replace=replace, progress=progress)
+        summary = ingesting.ingest(self, found, replace=replace, progress=progress, failures=failures)
+        if error := failures.told(summary["plate"].n_unique()):
+            raise error
+        return summary
 
     def write_partition(
         self,
@@ -312,10 +323,9 @@ class ProfileStore:
             described, file=data.name, rows=writer.rows, features=features, schema=schema_digest(writer.schema)
         )
         write_text(folder / NAME, manifest.to_json())
-        for stale in folder.glob("*.parquet"):
-            if stale.name != data.name:
-                stale.unlink()
-        return Partition(folder, manifest)
+        written = Partition(folder, manifest)
+        tidy(written)
+        return written
 
     def write_audit(self, name: PlateName, table: pl.DataFrame, level: str = "cells") -> None:
         """Keep the audit of a plate."""
@@ -325,6 +335,7 @@ class ProfileStore:
         """Take a partition away: its manifest first, so that no reader finds half of it."""
         folder = partition.path.parent
         (folder / NAME).unlink(missing_ok=True)
+        flush_folder(folder)
         for left in folder.iterdir():
             left.unlink()
         folder.rmdir()
@@ -368,31 +379,9 @@ def open_store(path: str | Path, create: bool = False) -> ProfileStore:
     {}
     """
     root = Path(path)
-    about = root / "store.json"
-    if root.exists() and not root.is_dir():
-        raise StoreError(f"{root} is a file, not a profile store. Hint: give a directory.")
-    if about.is_file():
-        try:
-            content = json.loads(about.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{about} cannot be read ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise StoreError(f"{about} does not describe a {FORMAT}")
-        if not isinstance(content.get("version"), int):
-            raise StoreError(f"{about}: version {content.get('version')!r} is no number. Hint: was the file edited?")
-        if content["version"] > FORMAT_VERSION:
-            raise StoreError(
-                f"{root}: a store of format {content['version']}, written by a newer cytofast; "
-                f"this one reads up to {FORMAT_VERSION}. Update cytofast."
-            )
-        return ProfileStore(root)
-    if not create:
-        reason = "does not exist" if not root.exists() else "is not a profile store (it has no store.json)"
-        raise StoreError(f"{root} {reason}. Hint: make one with `cytofast ingest SOURCE --store {root}`.")
-    if root.exists() and any(
-        child.name not in {".lock", ".store.json.tmp", "README.txt", ".README.txt.tmp"} for child in root.iterdir()
-    ):
-        raise StoreError(f"{root} is not empty and not a profile store. Hint: give a new directory.")
-    write_text(root / "README.txt", README.format(version=FORMAT_VERSION))
-    write_text(about, json.dumps({"format": FORMAT, "version": FORMAT_VERSION}) + "\n")
+    if not is_store(root):
+        if not create:
+            reason = "does not exist" if not root.exists() else "is not a profile store (it has no store.json)"
+            raise StoreError(f"{root} {reason}. Hint: make one with `cytofast ingest SOURCE --store {root}`.")
+        begin(root)
     return ProfileStore(root)

@@ -297,7 +297,7 @@ def test_sites_become_plates_of_a_store(screen, tmp_path):
     save_site(screen / "P1" / "A01_1.npz", 5, seed=9)
     assert store.ingest(screen, batch="B7")["outcome"].unique().sort().to_list() == ["unchanged", "written"]
     (screen / "P1" / "A01_1.npz").unlink()
-    with pytest.raises(DataError, match="1 of the 3 images with cells that the store has of this plate are not in"):
+    with pytest.raises(DataError, match="1 of the 3 images with cells that the store has of this plate are not among"):
         store.ingest(screen, batch="B7")
 
 

@@ -162,5 +162,7 @@ def test_ingest_by_a_mapping(table, tmp_path):
     assert cells.schema["Nuclei_Area_DNA"] == pl.Float32
     assert store.ingest(table.parent, choice=choice)["outcome"].to_list() == ["unchanged"]
     other = Choice(mapping=ColumnMapping.from_toml(MAPPING.replace('"DNA"', '"Hoechst"')))
-    assert store.ingest(table.parent, choice=other)["outcome"].to_list() == ["written"]
+    with pytest.raises(DataError, match="2 of the 3 features that the store has of this plate"):
+        store.ingest(table.parent, choice=other)
+    assert store.ingest(table.parent, choice=other, replace=True)["outcome"].to_list() == ["written"]
     assert "Nuclei_Area_Hoechst" in store.scan("cells").collect_schema()

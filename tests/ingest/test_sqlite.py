@@ -245,7 +245,10 @@ def test_a_store_knows_the_file_and_its_content(tmp_path, site):
     store = cytofast.open_store(tmp_path / "store", create=True)
     assert store.ingest(path)["outcome"].unique().to_list() == ["written"]
     assert store.ingest(path)["outcome"].unique().to_list() == ["unchanged"]
-    assert store.ingest(path, choice=Choice(columns=["Cells_*"]))["outcome"].unique().to_list() == ["written"]
+    some = Choice(columns=["Cells_*"])
+    with pytest.raises(DataError, match=r"6 of the 9 features that the store has .* would be lost: 'Cytoplasm_N"):
+        store.ingest(path, choice=some)
+    assert store.ingest(path, choice=some, replace=True)["outcome"].unique().to_list() == ["written"]
     assert [name for name in store.scan("cells").collect_schema() if not name.startswith("Metadata_")] == [
         "Cells_Number_Object_Number",
         "Cells_AreaShape_Area",
