@@ -15,9 +15,12 @@ from urllib.parse import quote
 import polars as pl
 
 from cytofast.errors import DataError
+from cytofast.ingest.csv_text import NAN_TEXT
 
 ROWID = "row of the table"
 """What the number of a row is called in the frames given here; no column of an export is."""
+NO_NUMBER = -(1 << 62)
+"""Stands for a key that is there and is no whole number."""
 _MAGIC = b"SQLite format 3\0"
 _KEYS_AT_ONCE = 65_536
 _MOST_COLUMNS = 1_900
@@ -90,6 +93,8 @@ class Database:
             handle, _ = statement.execute_query()
             with pa.RecordBatchReader._import_from_c(handle.address) as reader:
                 for batch in reader:
+                    # SQLite holds any bytes as text; Polars takes text for UTF-8 unseen.
+                    batch.validate(full=True)
                     yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch])))
 
     def _whole(self, query: str, rows: int) -> pl.DataFrame:
@@ -109,6 +114,11 @@ class Database:
             Table(part["name"][0], tuple(part["column_name"].to_list()), bool(part["is_view"][0]))
             for part in found.partition_by("name", maintain_order=True)
         ]
+
+    def damage(self, table: str) -> str | None:
+        """What SQLite's own look at every page of a table finds; ``None`` is nothing. Values have no checksum."""
+        said = self._whole(f"PRAGMA quick_check({_quoted(table)})", _TEXT_ROWS).to_series().to_list()
+        return None if said == ["ok"] else str(said[0] if said else "no answer")
 
     def text(self, table: str, columns: Sequence[str]) -> pl.DataFrame:
         """Some columns of a small table, as text."""
@@ -131,11 +141,11 @@ class Database:
     ) -> pl.DataFrame:
         """Rows by ranges of their numbers, sorted by :data:`ROWID`.
 
-        ``keys`` (name here -> column) come as whole numbers or null, ``columns`` as they are: one whose values are not all
-        numbers comes as text. ``count`` is at least the number of rows: the driver tells types from so many.
+        ``keys`` (name here -> column) come as whole numbers, null or :data:`NO_NUMBER`, ``columns`` as they are: one whose
+        values are not all numbers comes as text. ``count`` is at least the number of rows: the driver tells types from so many.
         """
         wanted = [
-            *(f"{_whole_number(column)} AS {_quoted(name)}" for name, column in keys.items()),
+            *(f"{_whole_number(column, str(NO_NUMBER))} AS {_quoted(name)}" for name, column in keys.items()),
             *map(_quoted, columns),
         ]
         parts: list[pl.DataFrame] = []
@@ -177,10 +187,18 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _whole_number(column: str) -> str:
-    """A whole number, also if it is written as 3.0 or '3'; null if it is anything else."""
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _whole_number(column: str, otherwise: str = "NULL") -> str:
+    """A whole number, also if it is written as 3.0 or '3'; null if it is missing, ``otherwise`` if it is anything else."""
     name = _quoted(column)
-    return f"CASE WHEN CAST({name} AS INTEGER) = {name} THEN CAST({name} AS INTEGER) END"
+    missing = ", ".join(_text(text) for text in ("", *NAN_TEXT))
+    return (
+        f"CASE WHEN CAST({name} AS INTEGER) = {name} THEN CAST({name} AS INTEGER) "
+        f"WHEN {name} IS NOT NULL AND {name} NOT IN ({missing}) THEN {otherwise} END"
+    )
 
 
 class _said_of:  # noqa: N801  (reads as a word of the sentence that it is in)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import DataError
@@ -27,7 +28,7 @@ from cytofast.ingest.file_state import require_unchanged
 from cytofast.ingest.images import table_number
 from cytofast.ingest.joining import Objects, Rows
 from cytofast.ingest.plan import Site
-from cytofast.ingest.sqlite_file import ROWID, Database
+from cytofast.ingest.sqlite_file import NO_NUMBER, ROWID, Database
 from cytofast.ingest.sqlite_plan import DatabasePlan
 from cytofast.ingest.sqlite_shape import ObjectTable, Shape
 
@@ -72,14 +73,16 @@ def read_databases(plan: DatabasePlan, audit: Audit) -> Iterator[pl.DataFrame]:
     most = max(1, at_once // max(1, width))
     stop = threading.Event()
     with ExitStack() as stack:
+        # The last to be left: when nobody reads any more.
+        connections = stack.enter_context(_Connections())
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         beside = stack.enter_context(ThreadPoolExecutor(1))
         # The first to be left: whoever still hashes then need not go on.
         stack.callback(stop.set)
-        connections = stack.enter_context(_Connections())
         digests = {
             folder: beside.submit(digest_of_file, shape.path, stop.is_set) for folder, shape in plan.shapes.items()
         }
+        looks = [beside.submit(_require_sound, connections, shape, stop) for shape in plan.shapes.values()]
         index = _index(plan, connections)
         schema = plan.schema
         jobs = (partial(_read_sites, plan, connections, sites, index, schema) for sites in _batches(plan, index, most))
@@ -88,11 +91,24 @@ def read_databases(plan: DatabasePlan, audit: Audit) -> Iterator[pl.DataFrame]:
             if frame is not None:
                 yield frame
         found = {folder.name: future.result() for folder, future in digests.items()}
+        for look in looks:
+            look.result()
     for shape in plan.shapes.values():
         require_unchanged(shape.path, shape.state)
     for row in audit.rows:
         if row.get("file") in found:
             row["digest"] = found[row["file"]]
+
+
+def _require_sound(connections: _Connections, shape: Shape, stop: threading.Event) -> None:
+    """Have SQLite look at its pages: of a damaged table it gives fewer rows, or some twice, without a word."""
+    for table in dict.fromkeys(table.table for table in shape.objects.values()):
+        said = None if stop.is_set() else connections.to(shape.path).damage(table)
+        if said is not None:
+            raise DataError(
+                f"{shape.path}, table {table}: SQLite says that it is malformed ({said}). Hint: copy it again, or recover it "
+                "with the sqlite3 command (.recover)."
+            )
 
 
 class _Connections:
@@ -239,11 +255,18 @@ class _Compartment:
         rowids = rows[ROWID].to_numpy()
         numbers = rows["key number"]
         there = rows["key present"].to_numpy() if table.present is not None else np.ones(len(rowids), dtype=bool)
-        wrong = numbers.is_null().to_numpy() & there
-        if wrong.any():
+        counted = sum(run.rows for of_site in runs for run in of_site)
+        if len(rowids) != counted:
             raise DataError(
-                f"{shape.path}, table {table.table}, row {rowids[int(np.argmax(wrong))]:,}, column {table.number!r}: is "
-                "missing or no whole number, but every object needs one."
+                f"{shape.path}, table {table.table}: {counted:,} rows were counted and {len(rowids):,} read. Hint: the "
+                "file is damaged; 'PRAGMA integrity_check' of the sqlite3 command tells what."
+            )
+        wrong = (numbers.is_null() | (numbers == NO_NUMBER)).to_numpy() & there
+        _require_number(wrong, shape, table, rowids, table.number)
+        for parent, column in table.parents.items():
+            # No parent is written as 0, or left empty.
+            _require_number(
+                (rows[f"key {parent}"] == NO_NUMBER).fill_null(False).to_numpy(), shape, table, rowids, column
             )
         places = []
         for of_site in runs:
@@ -272,6 +295,14 @@ class _Compartment:
             missing=missing,
             empty=self.empty,
             notes=(f"{columns} text columns left out",) if columns else (),
+        )
+
+
+def _require_number(wrong: NDArray[np.bool_], shape: Shape, table: ObjectTable, rowids: Rows, column: str) -> None:
+    if wrong.any():
+        raise DataError(
+            f"{shape.path}, table {table.table}, row {rowids[int(np.argmax(wrong))]:,}, column {column!r}: is missing or no "
+            "whole number, but every object needs one."
         )
 
 
