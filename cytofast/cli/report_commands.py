@@ -32,6 +32,13 @@ def report(
             help="A condition column; repeat it. Default: cell type, time and the like, where plates differ in them.",
         ),
     ] = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SQL",
+            help="The negative controls, such as \"Metadata_Compound = 'DMSO'\". Default: negcon, or what the recipe scaled by.",
+        ),
+    ] = None,
     tables: Annotated[
         list[Path] | None,
         typer.Option(
@@ -58,7 +65,14 @@ def report(
         raise RecipeError("--title is empty. Hint: leave it out, and the store's name is taken.")
     with resources.limits(memory, threads), progress_bar("sections") as advance:
         made = write_report(
-            store, output, level=level, by=as_columns(by) or None, tables=tables or [], title=title, progress=advance
+            store,
+            output,
+            level=level,
+            by=as_columns(by) or None,
+            controls=controls,
+            tables=tables or [],
+            title=title,
+            progress=advance,
         )
     for line in made.headlines:
         out.print(f"- {line}", markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from cytofast.errors import StoreError, listed
+from cytofast.report.controls import Controls, find_controls
 from cytofast.report.parts import Answer, attempt
 from cytofast.report.plate_maps import plate_format
 from cytofast.retrieval.presets import LABELS, PERTURBATIONS, activity
@@ -61,11 +62,14 @@ class Evidence:
         The profiles that are compared; ``None``: ``profiles``, or else the last level that has wells.
     by
         Condition columns; ``None``: those of the usual ones that differ between plates.
+    given_controls
+        SQL predicate of the negative controls; ``None``: see :func:`cytofast.report.controls.find_controls`.
     """
 
     store: ProfileStore
     level: str | None = None
     by: Sequence[str] | None = None
+    given_controls: str | None = None
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -109,7 +113,17 @@ class Evidence:
     @cached_property
     def drift(self) -> Answer:
         """Drift of control wells, plate by plate."""
-        return self.ask("control_drift")
+        if self.controls.several:
+            return Answer(
+                why=f"No drift is told: the controls ({self.controls.predicate}) are not those with one value of one column, "
+                "which is what the question control_drift can ask for."
+            )
+        return self.ask("control_drift", **self.controls.parameters)
+
+    @cached_property
+    def control_cells(self) -> Answer:
+        """Cells of control wells, plate by plate."""
+        return Answer() if self.controls.several else self.ask("control_cell_counts", **self.controls.parameters)
 
     def well_values(self, features: Sequence[str]) -> Answer:
         """Values of some features in every well, with ``batch``, ``plate``, ``well``."""
@@ -184,9 +198,21 @@ class Evidence:
         parts = frame.sort(by, maintain_order=True, nulls_last=True).partition_by(by, maintain_order=True)
         return [(dict(zip(by, part.select(by).row(0), strict=True)), part) for part in parts]
 
+    @cached_property
+    def controls(self) -> Controls:
+        """The negative controls."""
+        if self.chosen is None:
+            return Controls()
+        names = [name for name in self.store.scan(self.chosen).collect_schema().names() if is_metadata(name)]
+        metadata = self.store.scan(self.chosen, columns=names).collect()
+        levels = [level for level in self.store.levels() if level != self.chosen]
+        made = [p.manifest for level in [*levels, self.chosen] for p in self.store.partitions(level)[:1]]
+        return find_controls(metadata, self.given_controls, [step for manifest in made for step in manifest.steps])
+
     def rule(self) -> Retrieval:
         """Whether replicates find each other among the negative controls of their plate, as a rule."""
-        return activity(self.profiles.table.columns, nulls="drop", on_invalid="drop", features=self.features)
+        columns, known = self.profiles.table.columns, self.controls.predicate
+        return activity(columns, controls=known, nulls="drop", on_invalid="drop", features=self.features)
 
     @cached_property
     def activity(self) -> list[Activity]:

@@ -19,6 +19,7 @@ from cytofast.report.modality_figures import (
     score_distribution,
     score_heatmap,
 )
+from cytofast.report.neighbour_figures import neighbour_labels
 from cytofast.report.plate_figures import cell_counts, control_drift, edge_effect
 from cytofast.report.plate_maps import plates
 from cytofast.report.retrieval_figures import fractions, map_against_p, map_boxes
@@ -39,6 +40,7 @@ __all__ = [
     "map_boxes",
     "mechanism_differences",
     "mechanism_scores",
+    "neighbour_labels",
     "pair_similarities",
     "percent_predictable",
     "plates",

@@ -179,8 +179,15 @@ def map_against_p(table: pl.DataFrame, by: str | Sequence[str] | None = None) ->
     )
 
 
-def fractions(table: pl.DataFrame) -> go.Figure:
+def fractions(table: pl.DataFrame, beside: str | None = None) -> go.Figure:
     """Fractions retrieved with their intervals, by task and condition; the table of ``run_conditions``.
+
+    Parameters
+    ----------
+    table
+        As ``run_conditions`` gives it.
+    beside
+        A condition column whose values stand side by side, each in a colour of its own: models, feature sets.
 
     Examples
     --------
@@ -188,22 +195,34 @@ def fractions(table: pl.DataFrame) -> go.Figure:
     >>> fractions(grid).data[0].name
     'detection'
     """
-    require_columns(table.schema, ["task", "fraction_retrieved", "low", "high"], "figures.fractions")
+    require_columns(
+        table.schema, ["task", "fraction_retrieved", "low", "high", *([beside] if beside else [])], "figures.fractions"
+    )
     known = table.filter(table["fraction_retrieved"].is_not_null())
     if not known.height:
         return nothing("No task gave a fraction.")
-    by = fraction_conditions(known)
+    by = [name for name in fraction_conditions(known) if name != beside]
+    labels = conditions_of(known, by)
+    lines = labels.unique(maintain_order=True).to_list()
+    place = {label: float(line) for line, label in enumerate(lines)}
+    keys = ["task", *([beside] if beside else [])]
+    series = known.select(keys).unique(maintain_order=True).rows()
+    words = list(zip(*series, strict=True))
+    words = [part for part in words if len(set(part)) > 1] or words[:1]
     traces = []
-    for index, (task,) in enumerate(known.select("task").unique(maintain_order=True).rows()):
-        part = known.filter(known["task"] == task)
-        labels = [short(label, 60) for label in conditions_of(part, by)]
-        share = part["fraction_retrieved"]
+    for index, row in enumerate(series):
+        mine = known.select((known[key].eq_missing(value)).alias(key) for key, value in zip(keys, row, strict=True))
+        chosen = mine.select(pl.all_horizontal(keys)).to_series()
+        part, own = known.filter(chosen), labels.filter(chosen)
+        share, name = part["fraction_retrieved"], ", ".join(str(word[index]) for word in words)
+        shift = (index - (len(series) - 1) / 2) * min(0.22, 0.7 / len(series))
         traces.append(
             go.Scatter(
                 x=share.to_list(),
-                y=labels,
+                y=[place[label] + shift for label in own],
                 mode="markers",
-                name=str(task),
+                name=name,
+                text=own.to_list(),
                 error_x={
                     "type": "data",
                     "array": (part["high"] - share).to_list(),
@@ -212,32 +231,39 @@ def fractions(table: pl.DataFrame) -> go.Figure:
                     "width": 4,
                 },
                 marker={"color": colour(index), "symbol": symbol(6 * index), "size": 9},
-                hovertemplate="%{y}<br>%{x:.3f}<extra>" + str(task) + "</extra>",
+                hovertemplate="%{text}<br>%{x:.3f}<extra>" + name + "</extra>",
             )
         )
     if "published" in known.columns and known["published"].is_not_null().any():
-        told = known.filter(known["published"].is_not_null())
+        told = known.with_columns(labels.alias("line of it")).filter(known["published"].is_not_null())
+        told = told.unique(["line of it", "published"], maintain_order=True)
         traces.append(
             go.Scatter(
                 x=told["published"].to_list(),
-                y=[short(label, 60) for label in conditions_of(told, by)],
+                y=[place[label] for label in told["line of it"]],
                 mode="markers",
                 name="published",
+                text=told["line of it"].to_list(),
                 marker={"color": QUIET, "symbol": "line-ns-open", "size": 14, "line": {"width": 2}},
-                hovertemplate="%{y}<br>published %{x:.3f}<extra></extra>",
+                hovertemplate="%{text}<br>published %{x:.3f}<extra></extra>",
             )
         )
-    lines = conditions_of(known, by).n_unique()
+    low, high = limits(known["fraction_retrieved"])
     return figure(
         traces,
-        alt=f"Fraction retrieved of {known.height} tasks and conditions, from "
-        f"{limits(known['fraction_retrieved'])[0]:.2f} to "
-        f"{limits(known['fraction_retrieved'])[1]:.2f}.",
+        alt=f"Fraction retrieved of {known.height} tasks and conditions, from {low:.2f} to {high:.2f}.",
         caption="Share of what could be tested that was found, by condition, with its 95 % interval: retrieved at "
-        "q < 0.05, or for pairs beyond the thresholds of chance. A grey stroke marks a published number.",
-        height=150 + 24 * lines,
+        "q < 0.05, for pairs beyond the thresholds of chance, for nearest neighbours of the same label. A grey stroke marks a "
+        "published number.",
+        height=150 + (24 if len(series) < 3 else 10 * len(series)) * len(lines),
         xaxis={"title": {"text": "fraction found"}, "range": [-0.03, 1.03]},
-        yaxis={"type": "category", "autorange": "reversed", "tickfont": {"size": 11}},
+        yaxis={
+            "tickvals": list(range(len(lines))),
+            "ticktext": [short(label, 60) for label in lines],
+            "range": [len(lines) - 0.4, -0.6],
+            "tickfont": {"size": 11},
+            "zeroline": False,
+        },
     )
 
 

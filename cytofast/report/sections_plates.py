@@ -107,12 +107,13 @@ def _drift(evidence: Evidence, news: list[Prose]) -> list[Part]:
     elif not evidence.drift.why:
         parts.append(
             Prose(
-                "No drift can be told: the store knows no negative controls (Metadata_control_type = 'negcon') with "
-                "profiles of level wells.",
+                "No drift can be told: the store knows no negative controls "
+                f"({evidence.controls.predicate or 'Metadata_control_type = ' + repr('negcon')}) with profiles of level wells. "
+                "Say which they are: cytofast report --controls SQL.",
                 "note",
             )
         )
-    counts = evidence.ask("control_cell_counts")
+    counts = evidence.control_cells
     parts += counts.notes
     if counts.table.height:
         parts.append(

@@ -32,9 +32,7 @@ def retrieval_section(evidence: Evidence, given: Given) -> Section:
             table = results.perturbations.filter(results.perturbations["task"] == task)
             by = [column for column in results.conditions if table[column].is_not_null().any()]
             parts += found_parts(table, by, f"{name}-{task}", f"Task {task} of the benchmark {name}.", news)
-        if not len(tasks):
-            parts.append(Prose(f"The benchmark {name} holds no detection.", "note"))
-    if not given.maps and not given.benchmarks:
+    if not given.maps and not any(results.perturbations.height for results in given.benchmarks.values()):
         parts += _asked(evidence, news)
     return Section("retrieval", "Retrieval", parts, news)
 
@@ -55,9 +53,8 @@ def _asked(evidence: Evidence, news: list[Prose]) -> list[Part]:
         text = "Retrieval was not possible, so nothing is said about which perturbations are active."
         news.append(Prose(text, "warning"))
         hint = (
-            "If your perturbations or controls are named otherwise, run cytofast map with your own rule, write its "
-            "answer with "
-            "-o FILE, and give that file: cytofast report --tables FILE."
+            "Say which wells are controls: cytofast report --controls SQL. If perturbations are named otherwise, run cytofast "
+            "map with your own rule, write its answer with -o FILE, and give that file: cytofast report --tables FILE."
         )
         return [*_remarks(parts), Prose(f"{text} {hint}", "warning")]
     rule = evidence.rule()
@@ -67,7 +64,8 @@ def _asked(evidence: Evidence, news: list[Prose]) -> list[Part]:
     about = (
         f"Asked of level {evidence.chosen}: do the wells of a {key.removeprefix('Metadata_')} find each other, by "
         "cosine similarity of "
-        f"{len(evidence.features):,} features, among the negative controls ({rule.controls}) of their plate? p comes "
+        f"{len(evidence.features):,} features, among the negative controls "
+        f"({rule.controls}; {evidence.controls.source}) of their plate? p comes "
         f"from permuted labels ({most:,} draws at most where it is not exact)."
     )
     if left:

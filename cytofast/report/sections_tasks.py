@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from cytofast.report import direction_figures, retrieval_figures
+from cytofast.report import direction_figures, neighbour_figures, retrieval_figures
 from cytofast.report.evidence import Evidence
 from cytofast.report.parts import Drawn, Listed, Part, Prose, Section
 from cytofast.report.results import Given
@@ -42,6 +42,46 @@ def _used(table: pl.DataFrame, by: Sequence[str]) -> list[str]:
     return [name for name in by if name in table.columns and table[name].is_not_null().any()]
 
 
+def _beside(summary: pl.DataFrame, conditions: Sequence[str]) -> str | None:
+    """The condition column to be drawn side by side: the last, if all its values meet the same other conditions."""
+    if len(conditions) < 2 or summary[conditions[-1]].n_unique() < 2:
+        return None
+    *others, last = conditions
+    met = [part.select(others).unique().sort(others) for part in summary.partition_by(last)]
+    return last if all(one.equals(met[0]) for one in met) else None
+
+
+def _neighbours(name: str, results: TaskResults, news: list[Prose]) -> list[Part]:
+    """Whose nearest neighbour has the same mechanism."""
+    parts: list[Part] = []
+    done = results.summary.filter(results.summary["status"] == "done")
+    for row in done.rows(named=True):
+        found = results.neighbours
+        if not found.height or row["task"] not in found["task"]:
+            continue
+        found = found.filter(found["task"] == row["task"])
+        for column in results.conditions:
+            found = found.filter(found[column].eq_missing(row[column]))
+        where = ", ".join(str(row[column]) for column in results.conditions)
+        said = f"{row['task']}{f' ({where})' if where else ''}"
+        published = "" if row["published"] is None else f"; published: {row['published']:.2f}"
+        text = (
+            f"{said}: {row['n_retrieved']} of {row['n']} treatments have a nearest neighbour with the same "
+            f"label ({row['fraction_retrieved']:.1%}, 95 % interval {row['low']:.1%} to {row['high']:.1%}{published})."
+        )
+        news.append(Prose(f"{name}, {text}"))
+        parts += [
+            Prose(f"{text} {row['note'] or ''}".strip()),
+            Drawn(
+                "-".join(["neighbours", name, row["task"], *where.split(", ")]).rstrip("-"),
+                f"Labels of nearest neighbours: {said}",
+                neighbour_figures.neighbour_labels(found),
+                found.drop("task", *results.conditions).sort("correct", nulls_last=True, maintain_order=True),
+            ),
+        ]
+    return parts
+
+
 def _benchmark(name: str, results: TaskResults, news: list[Prose]) -> list[Part]:
     by = _conditions(results)
     summary = results.summary
@@ -49,9 +89,10 @@ def _benchmark(name: str, results: TaskResults, news: list[Prose]) -> list[Part]
     parts: list[Part] = [
         Prose(f"Benchmark {name}: {summary.height:,} tasks and conditions, {summary.height - failed.height:,} done."),
     ]
+    beside = _beside(summary, results.conditions)
     for task in summary["task"].unique(maintain_order=True):
         mine = summary.filter(summary["task"] == task)
-        drawn = retrieval_figures.fractions(mine)
+        drawn = retrieval_figures.fractions(mine, beside)
         parts.append(Drawn(f"summary-{name}-{task}", f"Fractions found: {task}", drawn, mine))
     if failed.height:
         parts += [
@@ -73,6 +114,7 @@ def _benchmark(name: str, results: TaskResults, news: list[Prose]) -> list[Part]
             news,
             "label",
         )
+    parts += _neighbours(name, results, news)
     directions = results.directions
     if directions.height:
         columns = ["task", *_used(directions, by)]

@@ -62,6 +62,7 @@ def write_report(
     *,
     level: str | None = None,
     by: Sequence[str] | None = None,
+    controls: str | None = None,
     tables: Sequence[str | Path] = (),
     title: str | None = None,
     progress: Progress = _quiet,
@@ -82,6 +83,9 @@ def write_report(
     by
         Condition columns: retrieval is asked in each condition by itself. By default those of the usual ones (cell type, time,
         modality) that are the same on a whole plate and differ between plates.
+    controls
+        SQL predicate of the negative controls, such as ``"Metadata_Compound = 'DMSO'"``. By default
+        ``Metadata_control_type = 'negcon'`` or the like, or else the reference by which the store's recipe scaled plates.
     tables
         Results that were computed before: files of ``cytofast map``, folders of ``cytofast benchmark``, ``crossmodal`` or
         ``mechanism``, or a folder of such. Those in the store are found. Without any, the report asks whether replicates find
@@ -96,7 +100,9 @@ def write_report(
     StoreError
         The store or the level is not there, or the file cannot be written.
     DataError
-        Something in ``tables`` is not there, or ``path`` is no HTML file.
+        Something in ``tables`` is not there, ``path`` is no HTML file, or ``controls`` are no wells.
+    SchemaError
+        ``controls`` names a column that is not there.
 
     Examples
     --------
@@ -111,8 +117,9 @@ def write_report(
         raise DataError(f"{target}: a report is an HTML file. Hint: end its name in .html.")
     opened = store if isinstance(store, ProfileStore) else open_store(store)
     given = given_results(opened, tables)
-    evidence = Evidence(opened, level, by)
-    evidence.chosen  # noqa: B018  (a wrong level is an error before any work)
+    evidence = Evidence(opened, level, by, controls)
+    if evidence.chosen is not None and controls is not None:  # a wrong level or predicate is an error before any work
+        evidence.controls  # noqa: B018
     makers: list[Callable[[], Section]] = [
         lambda: store_section(evidence),
         lambda: plates_section(evidence),

@@ -140,7 +140,7 @@ class Benchmark:
 
     def by(self, *columns: str) -> Self:
         """The same benchmark, each condition cut further by these columns: a feature set, a model, a laboratory."""
-        return replace(self, conditions=tuple(dict.fromkeys([*columns, *self.conditions])))
+        return replace(self, conditions=tuple(dict.fromkeys([*self.conditions, *columns])))
 
 
 def _check_shape(content: Mapping[str, Any], where: str) -> None:

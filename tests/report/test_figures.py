@@ -65,6 +65,7 @@ def test_plates_put_every_well_at_its_place():
         ("fractions", ["task", "fraction_retrieved", "low", "high"]),
         ("directionality", ["share_below", "share_above", "odds_ratio", "p_value", "n_same"]),
         ("pair_similarities", ["quantile", "same", "different"]),
+        ("neighbour_labels", ["label", "neighbour_label", "correct"]),
     ],
 )
 def test_an_empty_table_gives_a_figure_that_says_so(name, columns):

@@ -220,7 +220,8 @@ def test_left_out_wells_are_counted(experiment, benchmark):
 def test_conditions_can_be_cut_further_and_told_otherwise(experiment, benchmark):
     two = pl.concat([experiment.with_columns(pl.lit(model).alias("Metadata_model")) for model in ("final", "shuffled")])
     found = run_conditions(two, benchmark.by("Metadata_model"))
-    assert found.columns[:3] == ["task", "Metadata_model", "Metadata_Perturbation"]
+    assert found.columns[:5] == ["task", *benchmark.conditions, "Metadata_model"], "the last, so that models stand together"
+    assert found["Metadata_model"].to_list()[:2] == ["final", "shuffled"]
     assert found.filter(task="detection")["published"].null_count() == 0
     assert found.filter(task="cross_matching").height == 4
     text = experiment.with_columns(pl.col("Metadata_Time", "Metadata_Density").cast(pl.String))
