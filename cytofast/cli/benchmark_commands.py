@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import polars as pl
 import typer
@@ -56,12 +57,15 @@ def benchmark(
 
     In Python: cytofast.run_conditions.
     """
+    from cytofast.ingest.endings import kind_of
     from cytofast.ingest.writing import write_profiles
     from cytofast.store.profile_store import open_store
     from cytofast.tasks.conditions import answer_conditions
     from cytofast.tasks.plates import with_plates
     from cytofast.tasks.preset import Benchmark
 
+    if output is not None:
+        kind_of(output)  # before anything is asked
     chosen = Benchmark.read(name)
     given = {"null": null, "null_size": null_size, "seed": seed, "threshold": threshold, "features": names_of(features)}
     chosen = chosen.with_options(**{key: value for key, value in given.items() if value is not None})
@@ -77,34 +81,57 @@ def benchmark(
             found = answer_conditions(profiles, chosen, where=where, folder=folder, progress=advance)
     if output is not None:
         written(output, write_profiles(found.summary, output), found.summary.width)
-    if output is None or form is not Format.TABLE:
-        show(
-            _short(found.summary) if form is Format.TABLE else found.summary, form, title=chosen.title or None, most=200
-        )
+    if form is not Format.TABLE:
+        show(found.summary, form)
+    elif output is None:
+        _show_tasks(found.summary, found.conditions, chosen.title)
+    for table in (found.perturbations, found.labels):
+        _warn_of_doubtful(table)
     refused = found.summary.filter(found.summary["status"] != "done")
     for row in refused.head(10).rows(named=True):
-        said = " ".join(str(row[key]) for key in ("task", *found.conditions) if row[key] is not None)
-        say(f"note: {said}: {row['note']}")
+        said = str(row["note"]).removeprefix(f"{row['task']}: ")
+        say(f"note: {row['task']}: {_condition(row, found.conditions)}: {said}".replace(": : ", ": "))
     if refused.height > 10:
         say(f"note: {refused.height - 10} more could not be answered; the table says why")
     say(f"all tables are in {folder}")
 
 
-def _short(summary: pl.DataFrame) -> pl.DataFrame:
-    """What fits into a terminal: columns that say nothing are left out, second sides are named shortly."""
-    dropped = ("n_retrieved", "n_untested", "status", "note", "mean_average_precision")
-    names = [name for name in summary.columns if name not in dropped and summary[name].null_count() < summary.height]
-    return (
-        summary.select(names)
-        .rename(
-            {
-                name: f"{name.removeprefix('Metadata_').removesuffix('_against')} 2"
-                for name in names
-                if name.endswith("_against")
-            }
-        )
-        .rename({"fraction_retrieved": "retrieved"})
+def _condition(row: Mapping[str, Any], conditions: Sequence[str]) -> str:
+    """The condition of a row in a few words; the second side after a cross."""
+    sides = [[row.get(name + ending) for name in conditions] for ending in ("", "_against")]
+    return " \u00d7 ".join(
+        ", ".join(str(value) for value in side if value is not None)
+        for side in sides
+        if any(v is not None for v in side)
     )
+
+
+def _show_tasks(summary: pl.DataFrame, conditions: Sequence[str], title: str) -> None:
+    """A narrow table for each task: the condition in words, and rounded numbers."""
+    if title:
+        say(title)
+    numbers = ["fraction_retrieved", "low", "high", "published"]
+    for task in summary["task"].unique(maintain_order=True):
+        mine = summary.filter((summary["task"] == task) & (summary["status"] == "done"))
+        if mine.height:
+            named = pl.Series(
+                "condition", [_condition(row, conditions) for row in mine.rows(named=True)], dtype=pl.String
+            )
+            table = mine.select("n", *(mine[name].round(3) for name in numbers)).insert_column(0, named)
+            kept = [name for name in table.columns if table[name].null_count() < table.height]
+            show(table.select(kept).rename({"fraction_retrieved": "retrieved"}), title=str(task), most=200)
+
+
+def _warn_of_doubtful(table: pl.DataFrame) -> None:
+    """Count hits that the paper's p makes of perfect rankings of few candidates."""
+    for task in table["task"].unique(maintain_order=True):
+        mine = table.filter(table["task"] == task)
+        doubtful = int(mine["doubtful"].sum())
+        if doubtful:
+            say(
+                f"warning: {task}: {doubtful:,} of {int(mine['retrieved'].sum()):,} retrieved are doubtful: they rank few "
+                "candidates, and this null does not count how few; --null labels tells which hold"
+            )
 
 
 def register(app: typer.Typer) -> None:

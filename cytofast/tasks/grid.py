@@ -15,7 +15,7 @@ import polars as pl
 
 from cytofast import resources
 from cytofast.blocks import predicate, predicate_columns, require_polars
-from cytofast.errors import DataError, ProfileWarning, RecipeError
+from cytofast.errors import DataError, ProfileWarning, RecipeError, StoreError
 from cytofast.kernels.jit import over_items
 from cytofast.schema import is_metadata, require_columns, resolve_features
 from cytofast.tasks import parts
@@ -57,6 +57,8 @@ class Grid:
                 "run_conditions: conditions= names no column, but there are tasks for some conditions only, or across them. "
                 "Hint: cell type, time point, modality, ..."
             )
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise StoreError(f"{folder} is no folder. Hint: folder= is where all tables go, each in a file of its own.")
         self.benchmark, self.folder = benchmark, folder
         self.progress = progress or _quiet
         self.limits = resources.current()

@@ -38,7 +38,7 @@ class TaskResults:
         only replicates in the same well count), ``mean_average_precision``, ``mean_normalized_average_precision``, ``p_value``,
         ``p_method``, ``q_value``, ``n_profiles``, ``n_candidates`` (the fewest profiles that one of its queries ranked),
         ``retrieved`` (null where it could not be tested), ``doubtful`` (retrieved only because ``null="cpjump1"`` gives a
-        perfect ranking the smallest p there is, however few were ranked).
+        perfect ranking the smallest p there is, however few were ranked; by ``null="labels"`` about half of these hold).
     labels
         One row a label (target, gene) and matching task: ``name``, ``about`` (the perturbations that bear it), and the same
         columns as ``perturbations`` from ``mean_average_precision`` on.

@@ -57,7 +57,7 @@ def test_the_grid_is_asked_written_and_kept(store, tmp_path, cytofast):
     assert done["fraction_retrieved"][:2].to_list() == [1.0, 1.0]
     assert done["published"][:2].to_list() == [0.775, 0.669]
     assert "note: detection_same_well: no condition satisfies" in said
-    assert "sister_matching compound" in said
+    assert "sister_matching: compound, U2OS, 24: no two of 6" in said
     kept = package.read_results(store / "store" / "benchmarks" / "cpjump1")
     assert kept.summary.height == table.height
     status, shown, _ = cytofast(*command, "--format", "json")
@@ -85,7 +85,7 @@ def test_options_reach_every_task(store, tmp_path, cytofast):
         *command, "--null", "ranks", "--by", "Metadata_Time", "--where", "Metadata_Time = '24'", "--format", "csv"
     )
     assert status == 0, said
-    assert shown.splitlines()[0].startswith("task,Metadata_Time,Metadata_Perturbation,n,")
+    assert shown.splitlines()[0].startswith("task,Metadata_Perturbation,Metadata_Time,n,")
     assert len(shown.splitlines()) == 2
     methods = package.read_results(tmp_path / "r").perturbations["p_method"]
     assert methods.str.starts_with("ranks").all()
@@ -115,3 +115,34 @@ def test_an_empty_store_says_so(tmp_path, cytofast):
     assert status == 1
     assert "no level 'profiles'" in said
     assert "it is empty" in said
+
+
+def test_the_table_fits_a_terminal_and_doubtful_hits_are_told(store, tmp_path, cytofast, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    command = ["benchmark", "cpjump1", "--store", store / "store", "--plates", store / "plates.tsv", "--null-size", 200]
+    status, shown, said = cytofast(*command, "--results", tmp_path / "r")
+    assert status == 0, said
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    cross = lines[next(i for i, line in enumerate(lines) if line.startswith("cross_matching")) :]
+    assert cross[1].split() == ["condition", "n", "retrieved", "low", "high", "published"]
+    # One line a condition, and numbers in one piece.
+    assert cross[2].startswith("compound, U2OS, 24 \u00d7 crispr, 96 ")
+    assert [float(text) for text in cross[2].split()[-5:]]
+    # Three genes are few, and what hangs on that is said where the table is.
+    labels = package.read_results(tmp_path / "r").labels
+    doubtful = labels.filter(task="cross_matching")["doubtful"].sum()
+    assert doubtful
+    assert f"warning: cross_matching: {doubtful} of " in " ".join(said.split())
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_asked(store, tmp_path, cytofast):
+    command = ["benchmark", "cpjump1", "--store", store / "store", "--plates", store / "plates.tsv", "--null-size", 200]
+    status, _, said = cytofast(*command, "-o", tmp_path / "out.xyz", "--results", tmp_path / "r")
+    assert status == 2
+    assert "what kind of file?" in said
+    assert not (tmp_path / "r").exists()
+    (tmp_path / "file").write_text("")
+    status, _, said = cytofast(*command, "--results", tmp_path / "file")
+    assert status == 1
+    assert "is no folder" in said
