@@ -1,9 +1,11 @@
 """The page in a browser without a network: it draws, it searches, it complains of nothing and asks for nothing."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -150,3 +152,31 @@ def test_an_empty_store_opens(browser, tmp_path):
     )
     content, _ = open_page(browser, page, tmp_path / "b")
     assert "<title>[[],&quot;0&quot;]</title>" in content or '<title>[[],"0"]</title>' in content
+
+
+FRAME = '<body style="margin:0"><iframe src="{page}" style="border:0;width:{width}px;height:{height}px"></iframe>'
+
+
+def picture(browser: str, page: Path, folder: Path, size: tuple[int, int], target: Path) -> None:
+    """The page as a picture; in a frame, since a browser's own window is never as narrow as a telephone."""
+    frame = folder / "frame.html"
+    frame.write_text(FRAME.format(page=page.as_uri(), width=size[0], height=size[1]))
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+    command += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'user'}"]
+    command += [f"--window-size={max(size[0], 500)},{size[1]}", "--virtual-time-budget=60000", f"--screenshot={target}"]
+    done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 9000), (390, 16000)])
+def test_pictures_are_kept_to_be_looked_at(browser, small_page, tmp_path, width, height):
+    kept = os.environ.get("CYTOFAST_SCREENSHOTS")
+    if not kept:
+        pytest.skip("no pictures of the report are kept; set CYTOFAST_SCREENSHOTS to a folder for them")
+    folder = Path(kept)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder.resolve() / f"report-{width}.png"
+    target.unlink(missing_ok=True)
+    picture(browser, small_page.path, tmp_path, (width, height), target)
+    assert target.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert target.stat().st_size > 50_000
