@@ -89,14 +89,17 @@ def _enter(
 
 
 @compiled
+def _renew(gram: Doubles, inverse: Doubles, active: NDArray[np.int64], k: int, column: Doubles, row: Doubles) -> bool:
+    """The inverse anew, feature by feature, where so many came and went that rounding has spoilt it."""
+    good = True
+    for t in range(k):
+        good = good and _enter(gram, inverse, active, active[t], t, column, row)
+    return good
+
+
+@compiled
 def _leave(
-    inverse: Doubles,
-    active: NDArray[np.int64],
-    signs: Doubles,
-    values: Doubles,
-    gone: int,
-    k: int,
-    column: Doubles,
+    inverse: Doubles, active: NDArray[np.int64], signs: Doubles, values: Doubles, gone: int, k: int, column: Doubles
 ) -> None:
     """Narrow the inverse by the active feature at ``gone``; the last one of k takes its place."""
     pivot = inverse[gone, gone]
@@ -281,7 +284,10 @@ def lasso_path(
             if _enter(gram, inverse, active, entering, k, column, weights):
                 state[entering], values[k], signs[k] = 1, 0.0, np.sign(rest[entering])
                 k += 1
-        if not _slopes(gram, inverse, active, signs, k, slopes, slope, column, weights):
+        if not _slopes(gram, inverse, active, signs, k, slopes, slope, column, weights) and not (
+            _renew(gram, inverse, active, k, column, weights)
+            and _slopes(gram, inverse, active, signs, k, slopes, slope, column, weights)
+        ):
             return False
         _combined(held, active, slopes, k, direction)
         # A straight line to the next event, or to the last penalty.

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cytofast.blocks import require_polars, require_rows, unused_name
+from cytofast.blocks import require_polars, require_rows, require_unique, unused_name
 from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.schema import Features, as_columns, is_metadata, require_columns, resolve_features
 from cytofast.steps.consensus import Consensus
@@ -97,12 +97,22 @@ def high_quality(a: pl.DataFrame, b: pl.DataFrame, on: str | Sequence[str], qual
         ``on`` columns, and the two flags as ``a`` and ``b``, sorted.
     """
     keys = as_columns(on)
+    if {"a", "b"} & set(keys):
+        raise RecipeError("high_quality: the flags are called 'a' and 'b'; a key cannot be. Hint: rename it.")
     if quality not in get_args(Quality):
         raise RecipeError.unknown("quality", quality, get_args(Quality))
     sides = []
     for table, name in ((a, "a"), (b, "b")):
-        require_columns(table.schema, [*keys, "high_quality"], f"high_quality, table {name}")
+        where = f"high_quality, table {name}"
+        require_columns(table.schema, [*keys, "high_quality"], where)
+        if table.schema["high_quality"] != pl.Boolean:
+            raise SchemaError(
+                f"{where}: column 'high_quality' holds {table.schema['high_quality']}, not true and false. "
+                "Hint: give what replicate_correlation gave."
+            )
+        require_unique(table, keys, where)
         sides.append(table.select(*keys, pl.col("high_quality").fill_null(value=False).alias(name)))
+    _require_alike(sides[0].select(keys).schema, sides[1].select(keys).schema, "high_quality: the two tables")
     joined = sides[0].join(sides[1], on=keys, how="inner")
     if not joined.height:
         raise DataError(
@@ -122,7 +132,7 @@ def align(
     names: tuple[str, str] = ("a", "b"),
     a_features: Features = None,
     b_features: Features = None,
-    keep: pl.DataFrame | None = None,
+    keep: pl.DataFrame | pl.LazyFrame | None = None,
     missing: Missing = "error",
 ) -> Aligned:
     """Match two tables of profiles by perturbation (and dose).
@@ -133,7 +143,7 @@ def align(
         Normalized profiles: a DataFrame, a LazyFrame or a level of a store.
     on
         Columns that both have. The first names the perturbation; others, such as a dose, tell treatments apart.
-        Rows with a null in one of them (controls without a name) are left out and counted.
+        Rows with a null or NaN in one of them (controls without a name) are left out and counted.
     level
         ``"treatment"``: the mean of the replicates of a treatment on each side. ``"replicate"``: the first replicate of
         one side with the first of the other, and so on; what one side has more of is left out and counted.
@@ -174,12 +184,7 @@ def align(
         table, found = _side(profiles, name, keys, chosen, keep, level, audit)
         tables.append(table)
         features.append(found)
-    if tables[0].select(keys).schema != tables[1].select(keys).schema:
-        kinds = [dict(zip(keys, table.select(keys).dtypes, strict=True)) for table in tables]
-        raise SchemaError(
-            f"align: the keys are of other types on the two sides, {kinds[0]} and {kinds[1]}. "
-            "Hint: cast one, for example to text."
-        )
+    _require_alike(tables[0].select(keys).schema, tables[1].select(keys).schema, "align: the two sides")
     order = unused_name("pair order", keys)
     number = [order] if level == "replicate" else []
     if number:
@@ -219,7 +224,7 @@ def _side(
     name: str,
     keys: list[str],
     chosen: Features,
-    keep: pl.DataFrame | None,
+    keep: pl.DataFrame | pl.LazyFrame | None,
     level: Level,
     audit: list[tuple[str, str, str, int]],
 ) -> tuple[pl.DataFrame, list[str]]:
@@ -232,12 +237,15 @@ def _side(
     columns = [*keys, *(n for n in schema.names() if is_metadata(n) and n not in keys and n not in features), *features]
     table = profiles.lazy().select(columns).collect()
     require_rows(table, where)
+    table = table.with_columns(pl.col(key).fill_nan(None) for key in keys if schema[key].is_float())
     null = table.select(pl.any_horizontal(pl.col(keys).is_null())).to_series()
     if null.any():
         audit.append((name, "no key", f"null in {'/'.join(keys)}", int(null.sum())))
         table = table.filter(~null)
     if keep is not None:
+        keep = keep.lazy().collect()
         require_columns(keep.schema, keys, "align: keep")
+        _require_alike(keep.select(keys).schema, table.select(keys).schema, "align: keep= and the profiles")
         out = table.join(keep, on=keys, how="anti")
         audit += [(name, "not in keep", text, n) for text, n in _counted(out, keys)]
         table = table.join(keep.select(keys).unique(), on=keys, how="semi", maintain_order="left")
@@ -246,6 +254,24 @@ def _side(
     if level == "treatment":
         table = Consensus(keys, method="mean", features=features)(table)
     return table, features
+
+
+def _require_alike(one: pl.Schema, other: pl.Schema, where: str) -> None:
+    if one != other:
+        raise SchemaError(
+            f"{where} have keys of other types, {dict(one)} and {dict(other)}. Hint: cast one, for example to text."
+        )
+
+
+def require_values(*sides: Modality) -> None:
+    """Refuse missing values in a pair that was made by hand; :func:`align` leaves none."""
+    for side in sides:
+        bad = np.flatnonzero(~np.isfinite(side.values).all(axis=0))
+        if len(bad):
+            raise DataError(
+                f"{side.name}: {len(bad):,} features have NaN or infinities: {listed([side.features[i] for i in bad])}. "
+                'Hint: align(..., missing="drop") leaves them out.'
+            )
 
 
 def _texts(table: pl.DataFrame, keys: list[str]) -> list[str]:

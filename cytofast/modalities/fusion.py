@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cytofast.errors import ProfileWarning, RecipeError
+from cytofast.errors import DataError, ProfileWarning, RecipeError
 from cytofast.modalities.linear import Doubles, scaled
 
 Integers = NDArray[np.int64]
@@ -64,7 +64,14 @@ def embedded(
         weights = [mean / np.sqrt(one.shape[1]) for one, _ in both]
         fit, held = (np.hstack([w * p[i] for w, p in zip(weights, both, strict=True)]) for i in (0, 1))
         return fit, held
-    most = min(components, len(train) - 1, *(int((np.ptp(one, axis=0) > 0).sum()) for one, _ in both))
+    varying = [int((np.ptp(one, axis=0) > 0).sum()) for one, _ in both]
+    for (name, _), n in zip(sides, varying, strict=True):
+        if not n:
+            raise DataError(
+                f"fusion {space!r}: every feature of {name} is constant among the {len(train):,} training rows, so nothing "
+                "is common. Hint: leave this fusion out."
+            )
+    most = min(components, len(train) - 1, *varying)
     joint = _rgcca(both, most, shrinkage) if space == RGCCA else _cca(both, most)
     every = np.arange(len(train))
     stacked = np.vstack(joint)

@@ -58,6 +58,8 @@ def label_rows(
     """
     require_columns(metadata.schema, [label], "Mechanism: label")
     column = metadata[label]
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
     if column.dtype == pl.List(pl.String):
         words = column
     elif column.dtype == pl.String:

@@ -68,7 +68,8 @@ def determination(y: Doubles, predicted: Doubles) -> Doubles:
     centred = y - y.mean(axis=0)
     total = (centred * centred).sum(axis=0)
     rest = ((y - predicted) ** 2).sum(axis=0)
-    constant = total <= 1e-24 * np.maximum(1.0, (y * y).sum(axis=0))
+    # What rounding leaves of a constant, whatever its unit.
+    constant = total <= 1e-24 * (y * y).sum(axis=0)
     return np.where(constant, np.nan, 1.0 - rest / np.where(constant, 1.0, total))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cytofast.errors import DataError, RecipeError, listed
+from cytofast.errors import DataError, RecipeError, SchemaError, listed
 from cytofast.kernels.chance import benjamini_hochberg
 from cytofast.modalities.result import CrossModalResult
 from cytofast.schema import parse_features, require_columns
@@ -131,6 +131,11 @@ def associate(
     summary = result.summary().drop_nulls("predictable")
     predictable = dict(summary.select("target", "predictable").rows())
     sets = gene_sets.select(pl.col(set_column).alias("set"), pl.col(gene_column).alias("gene")).drop_nulls().unique()
+    if sets.schema["gene"] != pl.String:
+        raise SchemaError(
+            f"associate: column {gene_column!r} holds {sets.schema['gene']}, and targets are named by text. Hint: cast it, "
+            "and write genes as the targets are written."
+        )
     known = sets.filter(pl.col("gene").is_in(list(predictable)))
     if not known.height:
         raise DataError(

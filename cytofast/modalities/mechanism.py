@@ -13,13 +13,14 @@ import polars as pl
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from cytofast.errors import RecipeError
+from cytofast.errors import DataError, RecipeError
 from cytofast.kernels.rng import generator
-from cytofast.modalities.align import Aligned
+from cytofast.modalities.align import Aligned, require_values
 from cytofast.modalities.folds import group_codes, shuffled_rows
-from cytofast.modalities.fusion import CCA, EARLY, LATE, RGCCA, chosen_fusions, embedded
+from cytofast.modalities.fusion import CCA, EARLY, FUSIONS, LATE, RGCCA, chosen_fusions, embedded
 from cytofast.modalities.labels import Labelled, Several, label_rows
 from cytofast.modalities.mechanism_result import MechanismResult, class_f1
+from cytofast.modalities.settings import require_between, require_once, set_whole
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -80,15 +81,22 @@ class Mechanism:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_once(self, "classifiers")
+        if self.fusions is not None:
+            require_once(self, "fusions")
+            unknown = [name for name in self.fusions if name not in FUSIONS]
+            if unknown:
+                raise RecipeError.unknown("fusion", unknown[0], FUSIONS)
         unknown = [name for name in self.classifiers if name not in _STRENGTHS]
         if unknown or not self.classifiers:
             raise RecipeError.unknown("classifier", unknown[0] if unknown else "", _STRENGTHS)
         if self.several not in get_args(Several):
             raise RecipeError.unknown("policy for several classes", self.several, get_args(Several))
-        if self.folds < 2 or self.inner_folds < 2 or self.components < 1 or not 0 <= self.shrinkage <= 1:
-            raise RecipeError(
-                "Mechanism: folds and inner_folds must be at least 2, components at least 1, and shrinkage in [0, 1]"
-            )
+        set_whole(self, {"folds": 2, "inner_folds": 2, "smallest_class": 2, "components": 1, "seed": 0})
+        if self.shrinkage not in (0, 1):
+            require_between(self, "shrinkage", 0, 1)
+        if not self.separator:
+            raise RecipeError("Mechanism: separator is empty. Hint: one that no label has, if labels are single words.")
         need = max(self.folds, self.inner_folds + 1)
         if self.smallest_class < need:
             raise RecipeError(
@@ -116,10 +124,7 @@ class Mechanism:
 
         fusions = chosen_fusions(self.fusions)
         rows = self.labelled(pair)
-        sides = (
-            (pair.a.name, pair.a.values[rows.rows]),
-            (pair.b.name, pair.b.values[rows.rows]),
-        )
+        sides = _sides(pair, rows.rows)
         spaces = [pair.a.name, pair.b.name, *fusions]
         y = rows.classes
         shape = (len(self.classifiers), len(spaces), len(y), len(rows.names))
@@ -164,7 +169,10 @@ class Mechanism:
         from sklearn.metrics import adjusted_rand_score
 
         rows = self.labelled(pair)
-        sides = ((pair.a.name, pair.a.values[rows.rows]), (pair.b.name, pair.b.values[rows.rows]))
+        sides = _sides(pair, rows.rows)
+        for name, values in sides:
+            if not np.ptp(values, axis=0).any():
+                raise DataError(f"Mechanism: every feature of {name} is constant; there is nothing to cluster.")
         every, k = np.arange(len(rows.rows)), len(rows.names)
         shuffles = [rows.classes[shuffled_rows(rows.groups, self.seed, _SHUFFLE, i)] for i in range(_SHUFFLES)]
         tables = []
@@ -237,6 +245,17 @@ class Mechanism:
         out = np.zeros((len(held), k))
         out[:, model.classes_] = model.predict_proba(held)
         return out
+
+
+def _sides(pair: Aligned, rows: Integers) -> tuple[tuple[str, Doubles], tuple[str, Doubles]]:
+    """Names and values of both modalities."""
+    require_values(pair.a, pair.b)
+    for side in (pair.a, pair.b):
+        if side.name in FUSIONS:
+            raise RecipeError(
+                f"Mechanism: {side.name!r} is a fusion; a modality needs another name. Hint: align(names=)."
+            )
+    return (pair.a.name, pair.a.values[rows]), (pair.b.name, pair.b.values[rows])
 
 
 def oversampled(classes: Integers, *key: int) -> Integers:

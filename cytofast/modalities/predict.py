@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,12 +18,13 @@ from cytofast import resources
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.jit import over_items
 from cytofast.modalities import published
-from cytofast.modalities.align import Aligned, Modality
+from cytofast.modalities.align import Aligned, Modality, require_values
 from cytofast.modalities.checkpoint import Checkpoint, digest
-from cytofast.modalities.folds import Integers, group_codes, grouped_folds, shuffled_rows
+from cytofast.modalities.folds import Integers, given_folds, group_codes, grouped_folds, joint_codes, shuffled_rows
 from cytofast.modalities.linear import Doubles, Fit, Penalties, lasso_fold, ridge_fold
 from cytofast.modalities.network import network_fold
 from cytofast.modalities.result import CrossModalResult
+from cytofast.modalities.settings import require_between, require_numbers, set_whole
 
 Model = Literal["lasso", "ridge", "mlp"]
 Compat = Literal["rosetta", "rosetta-unleaked"]
@@ -110,16 +112,15 @@ class CrossModalPrediction:
             raise RecipeError.unknown("model", str(self.model), get_args(Model))
         if self.compat is not None and self.compat not in get_args(Compat):
             raise RecipeError.unknown("compat", str(self.compat), get_args(Compat))
-        if self.null_rounds < 1:
-            raise RecipeError(
-                "CrossModalPrediction: null_rounds must be at least 1; without chance no score means anything"
-            )
-        if self.inner_folds < 2 or self.n_penalties < 1 or not 0 < self.smallest < 1 or not 0 < self.quantile < 1:
-            raise RecipeError(
-                "CrossModalPrediction: inner_folds must be at least 2, n_penalties at least 1, smallest and quantile in (0, 1)"
-            )
-        if self.penalties is not None and (not len(self.penalties) or not all(p >= 0 for p in self.penalties)):
-            raise RecipeError(f"CrossModalPrediction: penalties must be numbers of at least 0, not {self.penalties!r}")
+        least = {"inner_folds": 2, "seed": 0, "null_rounds": 1, "n_penalties": 1}
+        if isinstance(self.folds, str) or not isinstance(self.folds, Sequence | np.ndarray):
+            least["folds"] = 2
+        set_whole(self, least)
+        require_between(self, "margin", -np.inf, np.inf)
+        require_between(self, "smallest", 0, 1)
+        require_between(self, "quantile", 0, 1)
+        if self.penalties is not None:
+            require_numbers(self, "penalties")
 
     # --- questions -------------------------------------------------------------------------------------------------
 
@@ -148,6 +149,10 @@ class CrossModalPrediction:
         x, y, notes = self._sides(pair, source)
         groups = self._groups(pair)
         fold = self._folds(groups)
+        if np.bincount(fold).max() < 2:
+            raise DataError(
+                f"{len(groups):,} folds of {len(groups):,} rows: a score needs at least two rows. Hint: take fewer folds."
+            )
         splits = [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(int(fold.max()) + 1)]
         values = [y.values, *(y.values[self._shuffle(groups, r)] for r in range(self.null_rounds))]
         return self._run(x, y, values, groups, splits, notes, checkpoint, progress)
@@ -185,10 +190,14 @@ class CrossModalPrediction:
             for m, names in ((x, shared[0]), (y, shared[1]), (other_x, shared[0]), (other_y, shared[1]))
         )
         columns = train.keys.columns[:1] if self.groups is None else self.groups
-        both = train.metadata.select(columns).with_columns().vstack(test.metadata.select(columns))
-        codes = group_codes(both, columns, "transfer")
+        codes, others = joint_codes(train.metadata, test.metadata, columns, "transfer")
         n = len(train)
-        kept = np.flatnonzero(~np.isin(codes[:n], codes[n:]))
+        kept = np.flatnonzero(~np.isin(codes, others))
+        if not len(kept):
+            raise DataError(
+                f"transfer: all {n:,} rows of the training set belong to groups of the test set; nothing is left to "
+                "learn from. Hint: predict() holds groups of one data set out."
+            )
         if len(kept) < n:
             notes.append(f"{n - len(kept):,} rows of the training set are left out: their groups are in the test set")
         groups = codes[kept]
@@ -204,6 +213,7 @@ class CrossModalPrediction:
     def _sides(self, pair: Aligned, source: str | None) -> tuple[Modality, Modality, list[str]]:
         x = pair.a if source is None else pair.side(source)
         y = pair.other(x.name)
+        require_values(x, y)
         flat = np.ptp(y.values, axis=0) == 0
         if flat.all():
             raise DataError(
@@ -226,19 +236,7 @@ class CrossModalPrediction:
             if self.compat is not None:
                 return published.unshuffled_folds(groups, self.folds)
             return grouped_folds(groups, self.folds, self.seed, _OUTER)
-        fold: Integers = np.asarray(self.folds, dtype=np.int64)
-        numbers = np.unique(fold)
-        if fold.shape != groups.shape or not np.array_equal(numbers, np.arange(len(numbers))) or len(numbers) < 2:
-            raise RecipeError(
-                f"folds= gives the fold of each of {len(groups):,} rows as numbers from 0 without a gap, not "
-                f"{len(fold):,} numbers of {listed(numbers.tolist())}"
-            )
-        several = len(np.unique(np.stack([groups, fold]), axis=1).T) - len(np.unique(groups))
-        if several:
-            raise RecipeError(
-                f"folds= tears {several:,} groups apart: a perturbation would be in training and test rows."
-            )
-        return fold
+        return given_folds(self.folds, groups)
 
     def _shuffle(self, groups: Integers, number: int) -> Integers:
         rows = np.arange(len(groups)) if self.compat is not None else groups
@@ -284,7 +282,12 @@ class CrossModalPrediction:
             for i in range(0, width, block)
         ]
         key = digest(
-            x.values, *values, groups, *(test for _, test in splits), repr(asdict(self)), repr((x.features, y.features))
+            x.values,
+            *values,
+            groups,
+            *(test for _, test in splits),
+            repr(asdict(self)),
+            repr((x.features, y.features, version("cytofast"))),
         )
         kept = Checkpoint(None if checkpoint is None else Path(checkpoint), key)
         lock, finished = threading.Lock(), [0]

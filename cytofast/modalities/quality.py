@@ -42,7 +42,8 @@ def agreeing(
         schema = profiles.collect_schema()
         require_columns(schema, keys, where)
         names = resolve_features(schema, features, where, by=keys)
-        table = profiles.lazy().select(*keys, *names).drop_nulls(keys).collect()
+        named = (pl.col(key).fill_nan(None) if schema[key].is_float() else pl.col(key) for key in keys)
+        table = profiles.lazy().select(*named, *names).drop_nulls(keys).collect()
         whole = table.select(pl.col(names).cast(pl.Float64).is_finite().all(ignore_nulls=False)).row(0, named=True)
         complete = [feature for feature, finite in whole.items() if finite]
         if not complete:

@@ -5,6 +5,7 @@ import pytest
 from cytofast.errors import DataError, RecipeError, SchemaError
 from cytofast.modalities.align import align, high_quality
 from cytofast.modalities.folds import grouped_folds, shuffled_rows
+from cytofast.modalities.quality import agreeing
 
 
 def side(perts, prefix="Cells_A_", **more):
@@ -80,7 +81,56 @@ def test_quality_is_that_of_both_or_either():
     )
     assert kept.keys["Metadata_pert"].to_list() == ["x"]
     with pytest.raises(DataError, match="share no"):
-        high_quality(a, b.with_columns(Metadata_pert=pl.lit("q")), "Metadata_pert")
+        high_quality(a, b.head(1).with_columns(Metadata_pert=pl.lit("q")), "Metadata_pert")
+
+
+def test_a_dose_that_is_not_a_number_is_no_dose():
+    a = side(["x", "y", "y"], Metadata_dose=[1.0, np.nan, 2.0])
+    b = side(["x", "y", "y"], "g_", Metadata_dose=[1.0, np.nan, 2.0])
+    found = align(a, b, ["Metadata_pert", "Metadata_dose"], b_features="g_")
+    assert found.keys.rows() == [("x", 1.0), ("y", 2.0)]
+    assert found.summary().rows() == [("a", "no key", 1, 1), ("b", "no key", 1, 1)]
+
+
+def test_what_is_kept_is_written_as_the_keys_are():
+    a, b = side(["x", "y"]), side(["x", "y"], "g_")
+    with pytest.raises(SchemaError, match=r"keep=.*other types.*cast"):
+        align(a, b, "Metadata_pert", b_features="g_", keep=pl.DataFrame({"Metadata_pert": [1]}))
+    lazy = pl.LazyFrame({"Metadata_pert": ["x"]})
+    assert align(a, b, "Metadata_pert", b_features="g_", keep=lazy).keys.rows() == [("x",)]
+
+
+def test_quality_tables_that_do_not_fit_are_told():
+    def table(key, flags, name="Metadata_pert"):
+        return pl.DataFrame({name: key, "high_quality": flags})
+
+    with pytest.raises(SchemaError, match="other types"):
+        high_quality(table([1], [True]), table(["x"], [True]), "Metadata_pert")
+    with pytest.raises(SchemaError, match="true and false"):
+        high_quality(table(["x"], [1.0]), table(["x"], [True]), "Metadata_pert")
+    with pytest.raises(DataError, match="stand more than once"):
+        high_quality(table(["x", "x"], [True, False]), table(["x"], [True]), "Metadata_pert")
+    with pytest.raises(RecipeError, match="'a'"):
+        high_quality(table(["x"], [True], "a"), table(["x"], [True], "a"), "a")
+
+
+def test_quality_is_asked_of_the_tables_themselves():
+    rng = np.random.default_rng(0)
+    perts = [f"p{i:02d}" for i in range(20) for _ in range(3)]
+    tables = []
+    for prefix, good in (("Cells_A_", 15), ("g_", 12)):
+        x = rng.normal(size=(60, 6))
+        x[: 3 * good] += 4 * np.repeat(rng.normal(size=(good, 6)), 3, axis=0)
+        names = [f"{prefix}{i}" for i in range(6)]
+        tables.append(pl.DataFrame({"Metadata_pert": perts}).hstack(pl.DataFrame(x, schema=names)))
+    broken = tables[0].with_columns(Cells_A_9=pl.lit(None, dtype=pl.Float64))
+    both = agreeing(broken, tables[1], "Metadata_pert", b_features="g_")
+    either = agreeing(broken, tables[1], "Metadata_pert", "either", b_features="g_")
+    assert set(perts[:36]) - set(both["Metadata_pert"]) <= set(perts[:36:3][:2])
+    assert set(both["Metadata_pert"]) < set(either["Metadata_pert"])
+    means = tables[0].group_by("Metadata_pert").mean()
+    with pytest.raises(DataError, match="table a: no Metadata_pert has two replicates"):
+        agreeing(means, tables[1], "Metadata_pert", b_features="g_")
 
 
 def test_groups_stay_together_in_folds_and_shuffles():

@@ -6,7 +6,7 @@ from sklearn.linear_model import Lasso
 
 from cytofast.kernels.lasso import descend, lasso_path
 from cytofast.modalities.folds import grouped_folds
-from cytofast.modalities.linear import Penalties, lasso_fold, ridge_fold
+from cytofast.modalities.linear import Penalties, determination, lasso_fold, ridge_fold
 from tests import oracle_modalities as oracle
 
 
@@ -90,6 +90,33 @@ def test_the_path_is_optimal_at_every_penalty(n, p, rank, twins, seed, smallest)
         assert violation(gram, products, b, grid[i]) <= 1e-8 * grid[0]
         if not twins:
             assert ((target - b @ held) ** 2).mean() == pytest.approx(errors[i], rel=1e-5, abs=1e-9)
+
+
+def test_features_that_are_nearly_copies_do_not_spoil_the_path():
+    """Twins come and go often, and each time the inverse of the active features loses digits."""
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(40, 50)), 2, axis=1) + 1e-3 * rng.normal(size=(40, 100))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    y = rng.normal(size=(40, 8))
+    y[:, :5] += x[:, :1]
+    gram, products = x.T @ x / 40, np.ascontiguousarray((y - y.mean(axis=0)).T @ x / 40)
+    nothing, errors, b = (np.zeros((100, 0)), np.zeros(0)), np.zeros(30), np.zeros(100)
+    for q in range(8):
+        grid = np.abs(products[q]).max() * np.geomspace(1, 1e-3, 30)
+        assert lasso_path(gram, products[q], grid, 39, *nothing, errors, b)
+        assert violation(gram, products[q], b, grid[-1]) <= 1e-8 * grid[0]
+
+
+def test_scores_do_not_depend_on_the_units_of_a_target():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(20, 3))
+    predicted = y + 0.3 * rng.normal(size=y.shape)
+    plain = determination(y, predicted)
+    for unit in (1e-14, 1e-100, 1e100):
+        np.testing.assert_allclose(determination(unit * y, unit * predicted), plain)
+    constant = np.full((20, 1), 0.1) + np.where(np.arange(20) % 2, 0.0, 1e-17)[:, None]
+    assert np.isnan(determination(constant, constant)).all()
+    assert np.isnan(determination(np.zeros((20, 1)), np.ones((20, 1)))).all()
 
 
 def test_descent_reaches_the_end_of_the_path():

@@ -139,6 +139,68 @@ def test_bad_questions_are_told():
         replace(QUICK, classifiers=["forest"])
 
 
+def test_a_modality_that_tells_nothing_has_no_space_in_common():
+    planted = three_classes(30)
+    flat = replace(planted, a=replace(planted.a, values=np.ones_like(planted.a.values)))
+    alone = replace(QUICK, fusions=["early"], folds=2).classify(flat).summary()
+    assert alone["space"].to_list() == ["morphology", "expression", "early"]
+    with pytest.raises(DataError, match="every feature of morphology is constant"):
+        replace(QUICK, fusions=["cca"]).classify(flat)
+    with pytest.raises(DataError, match="every feature of morphology is constant"):
+        QUICK.cluster(flat)
+
+
+def test_rows_that_are_missing_values_are_told():
+    planted = three_classes(30)
+    values = planted.b.values.copy()
+    values[2, 1] = np.nan
+    with pytest.raises(DataError, match="expression: 1 features have NaN"):
+        QUICK.classify(replace(planted, b=replace(planted.b, values=values)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"folds": "3"}, "folds"), ({"inner_folds": 1}, "inner_folds"), ({"seed": -1}, "seed"), ({"seed": 2**40}, "seed"),
+        ({"components": 0}, "components"), ({"shrinkage": 1.5}, "shrinkage"), ({"separator": ""}, "separator"),
+        ({"smallest_class": 5.5}, "smallest_class"), ({"classifiers": "logistic"}, r"\['logistic'\]"),
+        ({"classifiers": []}, "classifier"), ({"classifiers": ["logistic", "logistic"]}, "more than once"),
+        ({"fusions": ["early", "early"]}, "more than once"), ({"fusions": "early"}, r"\['early'\]"),
+        ({"fusions": ["middle"]}, "unknown fusion 'middle'"), ({"groups": []}, "groups"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_told(wrong, told):
+    with pytest.raises(RecipeError, match=told):
+        replace(QUICK, **wrong).classify(three_classes(30))
+
+
+def test_a_modality_may_not_be_called_as_a_fusion_is():
+    planted = three_classes(30)
+    with pytest.raises(RecipeError, match="'late' is a fusion"):
+        QUICK.classify(replace(planted, a=replace(planted.a, name="late")))
+
+
+def test_categories_are_labels_as_text_is():
+    planted = three_classes(30)
+    other = replace(planted, metadata=planted.metadata.with_columns(pl.col("Metadata_moa").cast(pl.Categorical)))
+    assert QUICK.labelled(other).table().rows() == QUICK.labelled(planted).table().rows()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_test_fold_changes_no_probability_of_another(seed):
+    """What stands in a held-out row changes its own prediction alone, not those of rows in its fold."""
+    planted = three_classes(45, seed=seed)
+    question = replace(QUICK, fusions=["early", "late", "cca"], folds=3, seed=seed)
+    before = question.classify(planted)
+    row = int(np.flatnonzero(before.fold == 0)[0])
+    values = planted.a.values.copy()
+    values[row] = 1e3
+    after = question.classify(replace(planted, a=replace(planted.a, values=values)))
+    mates = (before.fold == 0) & (np.arange(45) != row)
+    np.testing.assert_allclose(after.probabilities[:, :, mates], before.probabilities[:, :, mates], atol=1e-12)
+
+
 def test_jaccard_of_a_class_is_that_of_its_best_cluster():
     from cytofast.modalities.mechanism import _jaccard
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cytofast.errors import DataError, ProfileWarning, RecipeError, StoreError
+from cytofast.errors import CytofastError, DataError, ProfileWarning, RecipeError, SchemaError, StoreError
 from cytofast.modalities.align import align
 from cytofast.modalities.predict import CrossModalPrediction
 from cytofast.resources import limits
@@ -144,6 +144,107 @@ def test_training_on_one_data_set_and_testing_on_another():
     overlapping = QUICK.transfer(planted.only(np.arange(70)), planted.only(half[1]))
     assert overlapping.notes[0].startswith("10 rows of the training set are left out")
     np.testing.assert_array_equal(overlapping.r2, found.r2)
+
+
+def test_a_test_fold_changes_nothing_that_is_learned():
+    """Whatever stands in it: neither scale, nor penalty, nor coefficients."""
+    planted = pair(n=40, doses=2)
+    fold = (np.arange(40) // 2) % 4
+    test = fold == 0
+    other = replace(
+        planted,
+        a=replace(planted.a, values=np.where(test[:, None], 1e3 * planted.a.values + 7, planted.a.values)),
+        b=replace(planted.b, values=np.where(test[:, None], 3 - 50 * planted.b.values, planted.b.values)),
+    )
+    for model in ("lasso", "ridge"):
+        question = CrossModalPrediction(model=model, folds=fold.tolist(), inner_folds=3, n_penalties=20)
+        one, two = question.predict(planted), question.predict(other)
+        np.testing.assert_array_equal(one.coefficients[0], two.coefficients[0])
+        np.testing.assert_array_equal(one.penalty[:, 0], two.penalty[:, 0])
+
+
+def test_a_checkpoint_of_other_data_or_another_version_is_refused(tmp_path, monkeypatch):
+    planted = pair(n=30)
+    QUICK.predict(planted, checkpoint=tmp_path / "parts")
+    values = planted.b.values.copy()
+    values[3, 4] += 1e-9
+    for other in (
+        replace(planted, b=replace(planted.b, values=values)),
+        replace(planted, b=replace(planted.b, features=planted.b.features[::-1])),
+    ):
+        with pytest.raises(StoreError, match="another computation"):
+            QUICK.predict(other, checkpoint=tmp_path / "parts")
+    monkeypatch.setattr("cytofast.modalities.predict.version", lambda name: "0")
+    with pytest.raises(StoreError, match="another computation"):
+        QUICK.predict(planted, checkpoint=tmp_path / "parts")
+
+
+def test_a_damaged_part_is_told(tmp_path):
+    QUICK.predict(pair(n=30), checkpoint=tmp_path)
+    part = sorted(tmp_path.glob("*.parquet"))[0]
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(CytofastError, match=part.name):
+        QUICK.predict(pair(n=30), checkpoint=tmp_path)
+
+
+def test_data_sets_that_cannot_be_transferred_between_are_told():
+    planted = pair(n=40)
+    one, two = planted.only(np.arange(20)), planted.only(np.arange(20, 40))
+    with pytest.raises(DataError, match="all 40 rows of the training set belong to groups of the test set"):
+        QUICK.transfer(planted, planted)
+    numbers = two.metadata.with_columns(pl.Series("Metadata_pert", np.arange(20)))
+    with pytest.raises(SchemaError, match=r"groups .* of other types.*cast"):
+        QUICK.transfer(one, replace(two, metadata=numbers))
+    with pytest.raises(SchemaError, match="no column 'Metadata_pert'"):
+        QUICK.transfer(one, replace(two, metadata=two.metadata.drop("Metadata_pert")))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"folds": "5"}, {"folds": 2.5}, {"folds": None}, {"folds": 1}, {"folds": ["a"] * 40}, {"seed": -1},
+        {"seed": 0.5}, {"inner_folds": "3"}, {"inner_folds": 1}, {"n_penalties": 0}, {"null_rounds": 1.5},
+        {"margin": float("nan")}, {"quantile": 1.0}, {"smallest": "x"}, {"penalties": 5.0}, {"penalties": "abc"},
+        {"penalties": [float("inf")]}, {"penalties": []}, {"groups": []},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_told(wrong):
+    with pytest.raises(RecipeError, match=next(iter(wrong))):
+        replace(QUICK, **wrong).predict(pair(n=40))
+
+
+def test_numbers_of_numpy_are_numbers():
+    question = replace(QUICK, folds=np.int64(4), inner_folds=np.int32(3), seed=np.int64(0))
+    plain = replace(QUICK, folds=4)
+    np.testing.assert_array_equal(question.predict(pair(n=30)).r2, plain.predict(pair(n=30)).r2)
+
+
+def test_a_name_of_both_modalities_is_asked_for_by_its_kind():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 2))
+    key = pl.DataFrame({"Metadata_pert": np.arange(40)})
+    sides = [key.hstack(pl.DataFrame(m, schema=["f_0", "f_1"])) for m in (x, x[:, ::-1])]
+    found = QUICK.predict(align(*sides, "Metadata_pert", a_features="f_", b_features="f_"))
+    with pytest.raises(RecipeError, match="both a target and a feature"):
+        found.explain("f_0")
+    assert found.explain("f_0", what="target")["feature"][0] == "f_1"
+    assert found.explain("f_0", what="feature")["target"][0] == "f_1"
+    with pytest.raises(RecipeError, match="unknown feature 'g_0'"):
+        found.explain("g_0", what="feature")
+
+
+def test_missing_values_and_folds_of_one_row_are_told_before_any_work():
+    planted = pair(n=40)
+    for side in ("a", "b"):
+        modality = getattr(planted, side)
+        values = modality.values.copy()
+        values[3, 2] = np.nan
+        broken = replace(planted, **{side: replace(modality, values=values)})
+        with pytest.raises(DataError, match=rf"{modality.name}: 1 features .*{modality.features[2]}"):
+            QUICK.predict(broken)
+    with pytest.raises(DataError, match=r"40 folds of 40 rows.*at least two rows"):
+        CrossModalPrediction(folds=40).predict(planted)
 
 
 def test_bad_input_is_told():
