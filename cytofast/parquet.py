@@ -26,6 +26,7 @@ from cytofast.schema import is_metadata
 ROW_GROUP_BYTES = 192 * 2**20
 """Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
 _PAGE_BYTES = 1 << 30
+_MOST_PIECES = 8
 
 
 def row_group_rows(schema: pl.Schema) -> int:
@@ -121,8 +122,9 @@ class ProfileWriter:
 
     def _write_group(self, frame: pl.DataFrame) -> None:
         assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        # In one piece: thousands of columns in many pieces cost more in calls than the copy.
-        self._writer.write_table(_arrow(frame.rechunk()), row_group_size=max(1, frame.height))
+        # Thousands of columns in many pieces cost more in calls than the copy, and what they hold besides is not small.
+        whole = frame.rechunk() if frame.n_chunks() > _MOST_PIECES else frame
+        self._writer.write_table(_arrow(whole), row_group_size=max(1, frame.height))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -27,9 +27,10 @@ from cytofast.ingest.plan import Site
 
 _WHOLE_FILE = 64 << 20
 """Files of one image are read whole up to this size; larger ones are scanned first, whatever they claim to hold."""
-_COPIES = 6
-"""The bytes of some images, their parsed columns in float64, and what the parser and the join need besides."""
-_AT_ONCE = 64 << 20
+_COPIES = 4
+"""The bytes of some images (those of one compartment twice), its columns in float64, and those of all in float32: numbers
+of one digit make the last two three times the bytes."""
+_AT_ONCE = 48 << 20
 """Bytes of text to read at once at most: more makes nothing faster."""
 _SITES_AT_ONCE = 64
 """Images to read at once at most, so that progress is seen where they are small."""
@@ -78,7 +79,7 @@ def read_sites(plan: CsvPlan, audit: Audit) -> Iterator[pl.DataFrame]:
             _check_index(plan, site, indexes)
         working = resources.current().working_bytes
         sizes = [_bytes_of(site, indexes) for site in plan.sites]
-        most = min(_AT_ONCE, working // (_COPIES * (threads + 2)))
+        most = min(_AT_ONCE, working // (_COPIES * (threads + 1)))
         workers = max(1, min(threads, working // max(1, _COPIES * max(sizes, default=0))))
         jobs = (partial(_read_sites, reading, sites) for sites in _batches(plan, sizes, most))
         for frame, rows in in_order(jobs, pool, workers):
