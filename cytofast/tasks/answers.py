@@ -66,6 +66,10 @@ def pair_part(task: PairTask, sides: Sequence[tuple[Side, Side, pl.DataFrame]]) 
     if not whole:
         raise DataError(refused[0])
     pooled = Pairs(pl.concat([p.same for p in whole]), np.concatenate([p.different for p in whole]))
+    if len(pooled.different) * task.tails < 1:
+        notes.append(
+            f"the thresholds rest on {len(pooled.different):,} pairs that share no label, too few for such quantiles"
+        )
     judged = task.judged(pooled)
     counted = pl.DataFrame({"q_value": (~task.retrieved(judged)).cast(pl.Float64)})
     quantiles = pl.DataFrame(

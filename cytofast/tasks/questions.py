@@ -75,7 +75,7 @@ def _across(task: CrossTask, conditions: pl.DataFrame) -> list[Question]:
     require_columns(conditions.schema, task.apart, f"task {task.name!r}: apart= among the condition columns")
     allowed = set(_chosen(task, task.only, conditions))
     alike = [name for name in conditions.columns if name not in task.apart]
-    keys = conditions.select(alike).rows()
+    keys = _rows(conditions, alike)
     pairs = [
         (i, j)
         for i in _chosen(task, task.first, conditions)
@@ -83,9 +83,14 @@ def _across(task: CrossTask, conditions: pl.DataFrame) -> list[Question]:
         if i != j and i in allowed and keys[i] == keys[j]
     ]
     pool = task.pool if isinstance(task, PairTask) else ()
-    rest = conditions.select(name for name in conditions.columns if name not in pool).rows()
+    rest = _rows(conditions, [name for name in conditions.columns if name not in pool])
     together: dict[object, list[tuple[int, int]]] = {}
     for i, j in pairs:
         together.setdefault((rest[i], rest[j]), []).append((i, j))
     groups = together.values() if pool else [[pair] for pair in pairs]
     return [Question(task, tuple(i for i, _ in group), tuple(j for _, j in group)) for group in groups]
+
+
+def _rows(conditions: pl.DataFrame, names: list[str]) -> list[tuple[object, ...]]:
+    """Values of some condition columns; of none, a frame would have no rows."""
+    return conditions.select(names).rows() if names else [()] * conditions.height

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cytofast.blocks import group_rows, predicate_columns, reference_mask, require_rows, to_matrix
 from cytofast.errors import DataError, RecipeError, listed
 from cytofast.retrieval.profiles import Policy, metric_code, rows_shown, whole_number
-from cytofast.schema import PLATE, Features, as_columns, is_metadata, require_columns, resolve_features
+from cytofast.schema import BATCH, PLATE, WELL, Features, as_columns, is_metadata, require_columns, resolve_features
 from cytofast.steps.consensus import Consensus
 
 Null = Literal["labels", "ranks", "copairs", "cpjump1"]
@@ -172,7 +172,7 @@ def wells_of(task: Task, profiles: pl.DataFrame, where: str) -> Wells:
     Raises
     ------
     DataError
-        Wells have missing features and ``on_invalid`` is ``"error"``, or nothing is left.
+        Wells have missing features and ``on_invalid`` is ``"error"``, rows stand in the table twice, or nothing is left.
     """
     require_columns(profiles.schema, task.columns(), where)
     require_rows(profiles, where)
@@ -208,6 +208,8 @@ def wells_of(task: Task, profiles: pl.DataFrame, where: str) -> Wells:
         raise DataError(
             f"{where}: no well with {task.perturbation} and complete features is left. Hint: is the platemap annotated?"
         )
+    kept = table.filter(pl.Series(keep)).select([*(n for n in table.columns if n in metadata), *features])
+    notes += _repeated(kept, [n for n in (BATCH, task.block, WELL) if n in kept.columns], features, where)
     size = plates.height
     report = plates.select(pl.col(task.block).cast(pl.String).alias("plate")).with_columns(
         pl.Series(name, np.bincount(codes[flags], minlength=size).astype(np.int64))
@@ -218,8 +220,26 @@ def wells_of(task: Task, profiles: pl.DataFrame, where: str) -> Wells:
             ("n_invalid", invalid),
         )
     )
-    kept = table.filter(pl.Series(keep)).select([*(n for n in table.columns if n in metadata), *features])
     return Wells(kept, features, controls[keep], report, tuple(notes))
+
+
+def _repeated(table: pl.DataFrame, place: list[str], features: list[str], where: str) -> list[str]:
+    """Refuse rows that stand in the table twice, and count wells that have several profiles (of two models, say)."""
+    if WELL not in place:
+        return []
+    several = table.select(place).is_duplicated()
+    if not several.any():
+        return []
+    wells = table.filter(several)
+    rows = wells.select(*place, *features)
+    copies = rows.height - rows.n_unique()
+    if copies:
+        twice = rows.filter(rows.is_duplicated()).unique(place, keep="first", maintain_order=True)
+        raise DataError(
+            f"{where}: {copies:,} rows stand in the table more than once, so that wells are replicates of themselves: "
+            f"{rows_shown(twice, np.arange(twice.height))}. Hint: was a table joined to itself, or read twice?"
+        )
+    return [f"{wells.select(place).n_unique():,} wells have several profiles, which are taken for replicates"]
 
 
 def _shared_features(finite: Flags, codes: NDArray[np.int64]) -> tuple[list[int], list[int]]:

@@ -220,7 +220,9 @@ def test_left_out_wells_are_counted(experiment, benchmark):
 def test_conditions_can_be_cut_further_and_told_otherwise(experiment, benchmark):
     two = pl.concat([experiment.with_columns(pl.lit(model).alias("Metadata_model")) for model in ("final", "shuffled")])
     found = run_conditions(two, benchmark.by("Metadata_model"))
-    assert found.columns[:5] == ["task", *benchmark.conditions, "Metadata_model"], "the last, so that models stand together"
+    assert found.columns[:5] == ["task", *benchmark.conditions, "Metadata_model"], (
+        "the last, so that models stand together"
+    )
     assert found["Metadata_model"].to_list()[:2] == ["final", "shuffled"]
     assert found.filter(task="detection")["published"].null_count() == 0
     assert found.filter(task="cross_matching").height == 4
@@ -389,3 +391,17 @@ def test_a_run_killed_while_it_writes_leaves_no_mixture(experiment, benchmark, t
     monkeypatch.undo()
     answer_conditions(experiment.filter(Metadata_Time=96), one, CONDITIONS, folder=tmp_path)
     assert read_results(tmp_path).summary.height == 1
+
+
+def test_sides_may_differ_in_every_condition_column(experiment):
+    task = Directionality(
+        label=("Metadata_target_list", "Metadata_gene"),
+        first="Metadata_Perturbation = 'compound'",
+        second="Metadata_Perturbation = 'crispr'",
+        apart=["Metadata_Perturbation"],
+    )
+    wanted = task.summary(*(experiment.filter(Metadata_Perturbation=kind) for kind in ("compound", "crispr")))
+    found = answer_conditions(experiment, [task], "Metadata_Perturbation")
+    assert found.directions.select(wanted.columns).equals(wanted)
+    pooled = answer_conditions(experiment, [replace(task, pool=["Metadata_Perturbation"])], "Metadata_Perturbation")
+    assert pooled.directions.select(wanted.columns).equals(wanted)

@@ -320,3 +320,49 @@ def test_a_column_without_any_label_and_labels_that_are_numbers_do_no_harm():
     with pytest.raises(DataError, match="no two of 6 perturbations share a label"):
         sisters(nothing, label="Metadata_gene")
     assert sisters(wells.with_columns(pl.col("Metadata_target_list").cast(pl.Int64))).equals(wanted)
+
+
+# --- tables that hold a well twice -----------------------------------------------------------------------------------
+
+
+def test_a_table_that_was_joined_to_itself_is_an_error(half_active):
+    # Each well found its own copy: everything was a replicate of itself.
+    with pytest.raises(DataError, match=r"60 rows stand in the table more than once.*cP0.*A01"):
+        Detection(**NULL).answer(pl.concat([half_active, half_active]))
+    # The same well of the same plate in another batch is another well.
+    other = half_active.with_columns(pl.lit("B2").alias("Metadata_Batch"))
+    both = pl.concat([half_active.with_columns(pl.lit("B1").alias("Metadata_Batch")), other])
+    assert Detection(**NULL).answer(both)["n_profiles"].unique().to_list() == [8]
+
+
+def test_wells_of_several_profiles_are_counted(half_active):
+    from cytofast.tasks.conditions import answer_conditions
+    from tests.tasks.screens import condition
+
+    models = pl.concat([half_active, half_active.with_columns(-pl.col(FEATURES[0]))])
+    found = answer_conditions(condition(models, "compound", 24), [Detection(**NULL)], "Metadata_Time")
+    assert "60 wells have several profiles" in found.summary["note"].item()
+
+
+def test_thresholds_that_rest_on_few_pairs_are_told(two_kinds):
+    from cytofast.tasks.conditions import answer_conditions
+    from tests.tasks.screens import condition
+
+    few = [
+        condition(
+            side.filter(pl.col("Metadata_broad_sample").is_null() | pl.col(column).str.contains("G[01](\\||$)")),
+            kind,
+            24,
+        )
+        for side, column, kind in zip(
+            two_kinds, ("Metadata_target_list", "Metadata_gene"), ("compound", "crispr"), strict=True
+        )
+    ]
+    task = Directionality(
+        label=BOTH,
+        first="Metadata_Perturbation = 'compound'",
+        second="Metadata_Perturbation = 'crispr'",
+        apart=["Metadata_Perturbation"],
+    )
+    found = answer_conditions(pl.concat(few, how="diagonal"), [task], "Metadata_Perturbation")
+    assert "thresholds rest on 2 pairs" in found.summary["note"].item()
