@@ -16,7 +16,16 @@ _LITTLE = 0.1
 _WIDE = 0.25
 _MOST_ROWS = 6_000
 _MOST_NOTES = 4
-_OWN = ("mean_average_precision", "p_value", "q_value", "n_profiles", "retrieved", "p_method")
+_OWN = (
+    "mean_average_precision",
+    "p_value",
+    "q_value",
+    "n_profiles",
+    "n_candidates",
+    "retrieved",
+    "doubtful",
+    "p_method",
+)
 
 
 def retrieval_section(evidence: Evidence, given: Given) -> Section:
@@ -102,6 +111,16 @@ def found_parts(
     news.append(verdict)
     shares = fraction_retrieved(table, list(by) or None)
     parts: list[Part] = [Prose(about), verdict]
+    doubtful = int(table["doubtful"].sum()) if "doubtful" in table.columns else 0
+    if doubtful:
+        warned = Prose(
+            f"{name}: {doubtful:,} of {int(table['retrieved'].sum()):,} retrieved {'is' if doubtful == 1 else 'are'} "
+            "doubtful: with a perfect ranking of few candidates (n_candidates) the p of the CPJUMP1 paper is the smallest "
+            "there is, however likely such a ranking is by chance. Ask with null=labels which of them hold.",
+            "warning",
+        )
+        parts.append(warned)
+        news.append(warned)
     if whole["n_untested"][0]:
         parts.append(
             Prose(
