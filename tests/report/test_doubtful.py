@@ -1,5 +1,7 @@
 """Hits that rest on few candidates are told, and shown with how many there were."""
 
+import polars as pl
+
 from cytofast.report.parts import Listed, Prose
 from cytofast.report.sections_retrieval import found_parts
 from tests.report.pages import results
@@ -8,7 +10,7 @@ from tests.report.pages import results
 def parts_of(doubtful):
     found = results().labels
     news = []
-    table = found.with_columns(n_candidates=7, doubtful=[doubtful, False])
+    table = found.with_columns(n_candidates=7, doubtful=pl.Series([doubtful, False]))
     return found_parts(table, ["Metadata_Time"], "sisters", "Task sisters.", news, "label"), news
 
 
