@@ -202,10 +202,13 @@ def fractions(table: pl.DataFrame, beside: str | None = None) -> go.Figure:
     if not known.height:
         return nothing("No task gave a fraction.")
     by = [name for name in fraction_conditions(known) if name != beside]
+    keys = ["task", *([beside] if beside else [])]
     labels = conditions_of(known, by)
+    if not by and known["task"].n_unique() > 1:  # tasks are all there is to tell lines by
+        labels, keys = known["task"].cast(pl.String), [beside] if beside else ["status of it"]
+        known = known.with_columns(pl.lit("found").alias("status of it"))
     lines = labels.unique(maintain_order=True).to_list()
     place = {label: float(line) for line, label in enumerate(lines)}
-    keys = ["task", *([beside] if beside else [])]
     series = known.select(keys).unique(maintain_order=True).rows()
     words = list(zip(*series, strict=True))
     words = [part for part in words if len(set(part)) > 1] or words[:1]

@@ -71,7 +71,7 @@ def _neighbours(name: str, results: TaskResults, news: list[Prose]) -> list[Part
         )
         news.append(Prose(f"{name}, {text}"))
         parts += [
-            Prose(f"{text} {row['note'] or ''}".strip()),
+            Prose(text + (f" Besides: {row['note']}." if row["note"] else "")),
             Drawn(
                 "-".join(["neighbours", name, row["task"], *where.split(", ")]).rstrip("-"),
                 f"Labels of nearest neighbours: {said}",
@@ -90,8 +90,8 @@ def _benchmark(name: str, results: TaskResults, news: list[Prose]) -> list[Part]
         Prose(f"Benchmark {name}: {summary.height:,} tasks and conditions, {summary.height - failed.height:,} done."),
     ]
     beside = _beside(summary, results.conditions)
-    for task in summary["task"].unique(maintain_order=True):
-        mine = summary.filter(summary["task"] == task)
+    for mine in summary.partition_by("task", maintain_order=True) if by else [summary]:
+        task = mine["task"][0] if by else "all tasks"
         drawn = retrieval_figures.fractions(mine, beside)
         parts.append(Drawn(f"summary-{name}-{task}", f"Fractions found: {task}", drawn, mine))
     if failed.height:
