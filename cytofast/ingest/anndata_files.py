@@ -15,7 +15,7 @@ import polars as pl
 
 from cytofast.blocks import to_matrix
 from cytofast.errors import DataError, SchemaError, listed
-from cytofast.ingest.hdf5_columns import read_column, text_of, write_column, write_text
+from cytofast.ingest.hdf5_columns import DAMAGE, read_column, text_of, write_column, write_text
 from cytofast.ingest.lazily import h5py_module, lazy_rows
 from cytofast.ingest.writing import frames_of, replacing
 from cytofast.schema import is_metadata
@@ -153,7 +153,7 @@ def read_anndata(path: str | Path) -> pl.LazyFrame:
             observations, metadata = _read_table(root["obs"], file)
             features, _ = _read_table(root["var"], file)
             shape, dtype = _shape(root["X"], file)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise _damaged(file, error) from error
     if shape != (len(observations), len(features)):
         raise DataError(f"{file}: X is {shape}, but obs has {len(observations):,} rows and var {len(features):,}.")
@@ -175,7 +175,7 @@ def read_anndata(path: str | Path) -> pl.LazyFrame:
         try:
             with h5py.File(file, "r") as root:
                 matrix = _matrix(root["X"], low, high, len(features))
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        except DAMAGE as error:
             raise _damaged(file, error) from error
         values = pl.from_numpy(matrix.astype(np.float32 if kind == pl.Float32 else np.float64), schema=features)
         return prefixed[low:high].hstack(values.fill_nan(None))
@@ -195,7 +195,12 @@ def _read_table(group: Any, path: Path) -> tuple[list[str], pl.DataFrame]:
         )
     index = str(group.attrs.get("_index", "_index"))
     order = text_of(group.attrs["column-order"]) if "column-order" in group.attrs else []
-    names = [name for name in order if name in group] or [name for name in group if name != index]
+    absent = [name for name in order if name not in group]
+    if absent:
+        raise DataError(
+            f"{path}: it says that it has columns {listed(absent)}, and has not. Hint: was it copied whole?"
+        )
+    names = order or [name for name in group if name != index]
     columns = [read_column(group[name], name, path).alias(name) for name in names if name != index]
     return text_of(group[index][()]), pl.DataFrame(columns)
 

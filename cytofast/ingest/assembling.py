@@ -48,7 +48,7 @@ def join_site(plan: Plan, site: Site, parts: Mapping[str, Part]) -> tuple[dict[s
         joined = int(np.count_nonzero(cells[name] >= 0))
         read = len(part.objects.numbers)
         later = [f"{aside[name]:,} rows of an object or parent that came before, set aside"] if name in aside else []
-        notes = [*_counted(name, read, site), *part.notes, *later, *_contradicting(plan, name, parts, cells)]
+        notes = [*_counted(plan, name, read, site), *part.notes, *later, *_contradicting(plan, name, parts, cells)]
         rows.append(
             _row(plan, site, part.path, name)
             | {"rows_read": read, "rows_joined": joined, "orphans": read - joined, "columns_missing": part.missing}
@@ -125,9 +125,14 @@ def _assembled(
     return whole.hstack(lacking)[schema.names()]
 
 
-def _counted(name: str, height: int, site: Site) -> list[str]:
+def _counted(plan: Plan, name: str, height: int, site: Site) -> list[str]:
     counted = site.image.counts.get(name)
     if counted is not None and counted != height:
+        if plan.export.choice.strict and counted > height:
+            raise DataError(
+                f"{site.folder.images_at} counts {counted:,} {name} in image {site.image.number}, but there are {height:,}. "
+                "Hint: was the export interrupted? Without strict this is only noted in the audit."
+            )
         return [f"{site.folder.images_are} counts another number of {name}"]
     return []
 

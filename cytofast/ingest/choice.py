@@ -32,7 +32,8 @@ class Choice:
     seed
         Another seed, another sample.
     strict
-        Refuse files whose columns differ; otherwise all columns of all files are kept, with nulls and a count.
+        Refuse files whose columns differ, and images of which fewer objects are there than were counted; otherwise all
+        columns of all files are kept, with nulls and a count, and missing objects are noted in the audit.
     duplicates
         Two rows with one object number, two cytoplasms of one cell, two nuclei of one cell: ``"refuse"`` the plate, or keep
         the ``"first"`` (of nuclei and cytoplasms the lowest number) and set the others aside, counted.

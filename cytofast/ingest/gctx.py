@@ -11,7 +11,7 @@ import polars as pl
 from cytofast.errors import DataError
 from cytofast.ingest.gct import CMAP_MISSING as MISSING
 from cytofast.ingest.gct import feature_names, sample_metadata
-from cytofast.ingest.hdf5_columns import text_of
+from cytofast.ingest.hdf5_columns import DAMAGE, text_of
 from cytofast.ingest.lazily import h5py_module, lazy_rows
 from cytofast.schema import MISSING_TEXT
 
@@ -50,7 +50,7 @@ def read_gctx(path: str | Path, *, names: str = "id") -> pl.LazyFrame:
                     raise DataError(f"{file}: no {part!r}, so this is no GCTX file.")
             samples, features = _metadata(root[_SAMPLES]), _metadata(root[_FEATURES])
             shape, dtype = root[_MATRIX].shape, root[_MATRIX].dtype
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise _damaged(file, error) from error
     if tuple(shape) != (samples.height, features.height):
         raise DataError(
@@ -66,7 +66,7 @@ def read_gctx(path: str | Path, *, names: str = "id") -> pl.LazyFrame:
         try:
             with h5py.File(file, "r") as root:
                 matrix = root[_MATRIX][low:high]
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        except DAMAGE as error:
             raise _damaged(file, error) from error
         values = pl.from_numpy(matrix if kind == pl.Float32 else matrix.astype(np.float64), schema=called)
         return metadata[low:high].hstack(values.fill_nan(None))
@@ -80,7 +80,7 @@ def gctx_features(path: str | Path) -> pl.DataFrame:
     try:
         with h5py.File(Path(path), "r") as root:
             return _metadata(root[_FEATURES])
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise _damaged(Path(path), error) from error
 
 

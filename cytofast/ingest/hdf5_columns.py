@@ -11,6 +11,18 @@ import polars as pl
 from cytofast.errors import DataError, SchemaError
 from cytofast.ingest.decoding import decoded
 
+DAMAGE = (
+    OSError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    MemoryError,
+    OverflowError,
+)
+"""What a damaged file raises: one thing stands where another should, or a size is beyond measure."""
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 
 

@@ -191,8 +191,9 @@ def sites_of(
         A folder's name contradicts its images, one image is there twice, or a well or site that is wanted is not there.
     """
     every = [site for folder in export.folders for site in _of_folder(folder, image_files[folder], export)]
-    _require_distinct(every)
     choice = export.choice
+    if choice.duplicates == "refuse":
+        _require_distinct(every)
     choice.require_places(((site.well, site.site) for site in every), f"plate {export.plate!r}")
     left_out = [(site, "not asked for, and not read") for site in every if not choice.holds(site.well, site.site)]
     wanted, again = _first_exports([site for site in every if choice.holds(site.well, site.site)], choice)
@@ -200,6 +201,7 @@ def sites_of(
         raise DataError(
             f"plate {export.plate!r}: no image is of the wells {listed(choice.wells)} and sites {listed(choice.sites)}."
         )
+    _require_distinct(wanted)
     wanted.sort(key=lambda site: site.order)
     left_out.sort(key=lambda pair: pair[0].order)
     return tuple(wanted), (*left_out, *again)

@@ -21,6 +21,7 @@ from cytofast.ingest.discovery import UNBATCHED
 from cytofast.ingest.endings import kind_of
 from cytofast.ingest.failures import Failures
 from cytofast.ingest.file_state import FileState, require_unchanged, state_of
+from cytofast.ingest.flags import name_flags
 from cytofast.ingest.images import table_number
 from cytofast.ingest.mapping import ColumnMapping, read_mapped
 from cytofast.ingest.profiles import read_profiles
@@ -205,7 +206,7 @@ def _require_table(path: Path) -> None:
 @lru_cache(maxsize=4)
 def _opened(path: Path, _state: FileState, mapping: ColumnMapping | None) -> pl.LazyFrame:
     # A file with many plates is opened once: text is parsed then.
-    return read_profiles(path) if mapping is None else read_mapped(path, mapping)
+    return name_flags(read_profiles(path) if mapping is None else read_mapped(path, mapping), path)
 
 
 def _table_file(

@@ -171,7 +171,8 @@ class DropFlagged(Step):
     Parameters
     ----------
     flags
-        Columns, or patterns such as ``"Metadata_cqc*"``: columns of true and false.
+        Columns, or patterns such as ``"Metadata_cqc*"``: columns of true and false. Scores that a pattern finds beside them
+        (numbers, such as coSMicQC's ``cqc.<rule>.Z_Score.<feature>``) are no flags.
 
     Raises
     ------
@@ -187,12 +188,12 @@ class DropFlagged(Step):
 
     name: ClassVar[str] = "drop_flagged"
 
-    flags: str | Sequence[str] = "Metadata_cqc*"
+    flags: str | Sequence[str] = ("Metadata_cqc*", "cqc.*")
 
     def _found(self, schema: pl.Schema) -> list[str]:
         patterns = as_columns(self.flags)
         found = [name for name in schema.names() if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-        found = [name for name in found if schema[name] == pl.Boolean or name in patterns]
+        found = [name for name in found if not schema[name].is_float() or name in patterns]
         wrong = [name for name in found if schema[name] != pl.Boolean]
         if not found or wrong:
             said = (
