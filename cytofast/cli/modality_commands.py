@@ -128,7 +128,7 @@ def crossmodal(
     from cytofast.ingest.profiles import read_profiles, write_profiles
     from cytofast.modalities.maps import associate
     from cytofast.modalities.predict import CrossModalPrediction
-    from cytofast.modalities.tables import prediction_tables
+    from cytofast.modalities.tables import few_draws, prediction_tables
 
     if explain is not None and model is ModelName.MLP:
         raise RecipeError("--explain needs coefficients, which a mlp has not. Hint: --model lasso or ridge.")
@@ -152,10 +152,11 @@ def crossmodal(
         sets = None if gene_sets is None else read_profiles(gene_sets).collect()
         if sets is not None:
             require_columns(sets.schema, ["set", "gene"], str(gene_sets))
+        _say_groups(pair, question["groups"])
         result = asked.predict(pair, pair.a.name, checkpoint=checkpoint, progress=progress)
         percent = result.percent_predictable(seed=seed)
     summary = result.summary()
-    for note in result.notes:
+    for note in (*result.notes, *few_draws(result.null_scores["median_r2"])):
         say(f"note: {note}")
     associations = None if sets is None else associate(result, sets)
     if folder is not None:
@@ -172,9 +173,10 @@ def crossmodal(
         show(summary if answer is None else answer, form)
         return
     if answer is not None:
-        show(answer, most=20)
+        show(answer.drop("lowest", "highest", "n_genes", strict=False), most=20)
     elif output is None:
-        show(summary.sort("median_r2", descending=True, nulls_last=True), most=20)
+        table = summary.select("target", "median_r2", "p_value", "predictable")
+        show(table.sort("median_r2", descending=True, nulls_last=True), most=20)
     show(percent)
 
 
@@ -241,6 +243,7 @@ def mechanism(
     with resources.limits(memory, threads), progress_bar("models") as progress:
         pair = _pair(store, (first, second), on, (first_features, second_features), level, drop_missing, quality, seed)
         rows = asked.labelled(pair)
+        _say_groups(pair, columns_of(groups) if groups else None)
         say(f"{len(rows.rows):,} rows of {len(rows.names)} classes")
         for note, n in rows.notes.rows():
             say(f"{note}: {n:,} rows")
@@ -258,7 +261,7 @@ def mechanism(
         say(f"all tables are in {folder}")
     if output is not None:
         written(output, write_profiles(table, output), table.width)
-    show(table, form)
+    show(table if form is not Format.TABLE else table.drop("macro_f1", "accuracy", "chance_f1", strict=False), form)
     if result is not None and form is Format.TABLE:
         show(result.compare(), title="differences of weighted F1")
 
@@ -315,13 +318,13 @@ def _require_outputs(
     """Refuse what cannot be written, or would overwrite what is read, before any work."""
     from cytofast.ingest.endings import WRITTEN, kind_of
 
-    read = {} if store is not None else {"first modality": Path(names[0]), "second modality": Path(names[1])}
-    require_distinct({**read, "table of gene sets": gene_sets}, outputs)
     for path in filter(None, outputs.values()):
-        if kind_of(path) not in WRITTEN:
-            raise RecipeError(f"{path}: such files are read, not written. Hint: write .parquet or .csv.")
         if path.is_dir():
             raise RecipeError(f"{path}: a folder. Hint: give a file name.")
+        if kind_of(path) not in WRITTEN:
+            raise RecipeError(f"{path}: such files are read, not written. Hint: write .parquet or .csv.")
+    read = {} if store is not None else {"first modality": Path(names[0]), "second modality": Path(names[1])}
+    require_distinct({**read, "table of gene sets": gene_sets}, outputs)
 
 
 def _folder(store: Path | None, results: Path | None, name: str) -> Path | None:
@@ -334,6 +337,13 @@ def _folder(store: Path | None, results: Path | None, name: str) -> Path | None:
     if folder is not None:
         require_place(folder)
     return folder
+
+
+def _say_groups(pair: Any, groups: list[str] | None) -> None:
+    """What is held out together; a dose in place of the perturbation would show."""
+    names = groups or pair.keys.columns[:1]
+    require_columns(pair.metadata.schema, names, "--groups")
+    say(f"held out together: {pair.metadata.select(names).n_unique():,} groups of {', '.join(names)}")
 
 
 def _features(text: str | None, table: pl.LazyFrame) -> list[str] | str | None:

@@ -111,8 +111,8 @@ class MechanismResult:
         -------
         polars.DataFrame
             ``classifier, space, weighted_f1`` (mean over folds), ``lower, upper`` (from folds, widened because their
-            training sets overlap: Nadeau and Bengio 2003), ``macro_f1, accuracy`` (of all held-out rows), ``chance_f1,
-            chance_p95, p_value`` (of predictions that are shuffled among perturbations).
+            training sets overlap: Nadeau and Bengio 2003; cut at 0 and 1), ``macro_f1, accuracy`` (of all held-out rows),
+            ``chance_f1, chance_p95, p_value`` (of predictions that are shuffled among perturbations).
         """
         y, k = self.classes.classes, len(self.classes.names)
         support = np.bincount(y, minlength=k) / len(y)
@@ -129,8 +129,8 @@ class MechanismResult:
                     self.classifiers[c],
                     self.spaces[s],
                     float(self._fold_f1[c, s].mean()),
-                    low,
-                    high,
+                    max(low, 0.0),
+                    min(high, 1.0),
                     float(f1.mean()),
                     float((found == y).mean()),
                     float(null.mean()),

@@ -35,6 +35,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """The tables of each kind; those of which there is nothing to say are empty."""
 _ABOUT = "about.parquet"
+_FEW = 100
 _UNFINISHED = "unfinished"
 _STRONGEST = 5
 
@@ -156,7 +157,7 @@ def prediction_tables(
             "contributions": contributions,
             "strongest": pl.concat(strongest) if strongest else pl.DataFrame(),
             "associations": pl.DataFrame() if associations is None else associations,
-            "notes": _notes(result.notes),
+            "notes": _notes((*result.notes, *few_draws(result.null_scores["median_r2"]))),
         },
     )
 
@@ -181,6 +182,17 @@ def clustering_tables(clusters: pl.DataFrame, label: str, notes: pl.DataFrame) -
     spaces = clusters["space"].unique(maintain_order=True).to_list()
     about = {"first": spaces[0], "second": spaces[1], "label": label}
     return ModalityTables("clustering", about, {"clusters": clusters, "notes": _counted(notes)})
+
+
+def few_draws(null: pl.Series) -> tuple[str, ...]:
+    """What must be known of a threshold that rests on few shuffled scores."""
+    n = null.drop_nulls().len()
+    if n >= _FEW:
+        return ()
+    return (
+        f"chance is known from {n:,} shuffled scores: their 99th percentile, and so the threshold, is little more than the "
+        "largest of them. Hint: more null_rounds",
+    )
 
 
 def _named(names: list[str]) -> bool:

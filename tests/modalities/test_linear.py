@@ -29,7 +29,7 @@ def split(n, seed=0):
 
 @pytest.mark.parametrize(("n", "p", "rank"), [(60, 20, 5), (40, 60, 6)])
 def test_lasso_equals_one_lassocv_a_target(n, p, rank):
-    x, y = factors(n, p, 3, rank)
+    x, y = factors(n, p, 2, rank)
     train, test, inner = split(n)
     ours = lasso_fold(x, y, train, test, inner, Penalties(count=25), standardize=True)
     r2, penalty, coefficients = oracle.lasso(x, y, train, test, inner, 25)

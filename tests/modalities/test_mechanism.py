@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score
 
 from cytofast.errors import DataError, ProfileWarning, RecipeError
-from cytofast.modalities import fusion
+from cytofast.modalities import fusion, mechanism
 from cytofast.modalities.align import align
 from cytofast.modalities.mechanism import Mechanism, oversampled, weighted_f1
 
@@ -38,6 +38,8 @@ def test_fusion_beats_either_modality_alone():
     assert f1["cca"] > max(f1["morphology"], f1["expression"])
     summary = found.summary().filter(space="early").row(0, named=True)
     assert summary["lower"] < summary["weighted_f1"] < summary["upper"]
+    assert found.summary(0.9999)["upper"].max() <= 1
+    assert found.summary(0.9999)["lower"].min() >= 0
     assert summary["chance_f1"] == pytest.approx(1 / 3, abs=0.05)
     assert summary["p_value"] == pytest.approx(1 / 1001)
     compared = found.compare().filter(one="morphology", other="early").row(0, named=True)
@@ -47,7 +49,8 @@ def test_fusion_beats_either_modality_alone():
     assert found.predictions.height == 5 * 180
 
 
-def test_a_network_classifies_as_well():
+def test_a_network_classifies_as_well(monkeypatch):
+    monkeypatch.setitem(mechanism._STRENGTHS, "mlp", (0.1, 1.0))
     question = replace(QUICK, classifiers=["mlp"], fusions=["early"], folds=2, inner_folds=2)
     f1 = dict(question.classify(three_classes(60)).summary().select("space", "weighted_f1").rows())
     assert f1["early"] > 0.7
