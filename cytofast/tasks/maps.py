@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytofast.blocks import require_polars, require_rows, to_matrix
 from cytofast.errors import DataError, ProfileWarning, RecipeError
-from cytofast.retrieval.profiles import Policy, report_dropped, rows_shown
+from cytofast.retrieval.profiles import Policy, report_dropped, rows_shown, whole_number
 from cytofast.schema import Features, is_metadata, resolve_features
 from cytofast.steps.components import PrincipalComponents
 
@@ -67,10 +67,10 @@ def map_profiles(
     require_polars(profiles, where)
     if method not in ("pca", "umap"):
         raise RecipeError(f"{where}: {RecipeError.unknown('method', method, ('pca', 'umap'))}")
-    if components < 1 or neighbors < 2:
-        raise RecipeError(
-            f"{where}: components must be at least 1 and neighbors at least 2, not {components}, {neighbors}"
-        )
+    if on_invalid not in ("error", "drop"):
+        raise RecipeError(f"{where}: {RecipeError.unknown('on_invalid', on_invalid, ('error', 'drop'))}")
+    components = whole_number("components", components, 1, where)
+    neighbors, seed = whole_number("neighbors", neighbors, 2, where), whole_number("seed", seed, 0, where)
     names = resolve_features(profiles.collect_schema(), features, where)
     chosen = set(names)
     kept = [name for name in profiles.collect_schema().names() if name not in chosen and is_metadata(name)]

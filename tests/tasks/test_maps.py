@@ -77,3 +77,13 @@ def test_umap_is_asked_for_by_name_and_its_absence_is_explained(wells, monkeypat
 
 def test_the_name_is_public():
     assert cytofast.map_profiles is map_profiles
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"), [({"on_invalid": "skip"}, "on_invalid"), ({"components": 2.5}, "components")]
+)
+def test_settings_of_the_wrong_kind_are_refused(settings, match):
+    # "skip" dropped profiles, as any other word did.
+    table = pl.DataFrame({"Cells_x": [1.0, 2.0, float("nan"), 4.0], "Cells_y": [1.0, 3.0, 2.0, 2.5]})
+    with pytest.raises(RecipeError, match=match):
+        map_profiles(table, **settings)
