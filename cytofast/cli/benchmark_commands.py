@@ -16,7 +16,9 @@ from cytofast.cli.store_commands import Store
 
 
 def benchmark(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which benchmark: cpjump1, or a TOML file of your own.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which benchmark: cpjump1, bbbc021, or a TOML file of your own.")
+    ],
     store: Store,
     output: Annotated[
         Path | None,
@@ -51,6 +53,7 @@ def benchmark(
     """Ask every task of a benchmark in every condition, beside what was published.
 
     cpjump1: detection, sister matching, gene-compound matching, directionality, by perturbation, cell type and time point.
+    bbbc021: whether a treatment's nearest neighbour of another compound has its mechanism.
     Stopped, it goes on where it was. All tables go to STORE/benchmarks/NAME, where cytofast report finds them.
 
     [bold]Example:[/bold] cytofast benchmark cpjump1 --store my-store -o cpjump1.csv
@@ -107,19 +110,22 @@ def _condition(row: Mapping[str, Any], conditions: Sequence[str]) -> str:
 
 
 def _show_tasks(summary: pl.DataFrame, conditions: Sequence[str], title: str) -> None:
-    """A narrow table for each task: the condition in words, and rounded numbers."""
+    """A narrow table for each task: the condition in words, and rounded numbers. Without conditions, one table of tasks."""
     if title:
         say(title)
     numbers = ["fraction_retrieved", "low", "high", "published"]
-    for task in summary["task"].unique(maintain_order=True):
-        mine = summary.filter((summary["task"] == task) & (summary["status"] == "done"))
+    done = summary.filter(summary["status"] == "done")
+    for mine in done.partition_by("task", maintain_order=True) if conditions else [done]:
         if mine.height:
-            named = pl.Series(
-                "condition", [_condition(row, conditions) for row in mine.rows(named=True)], dtype=pl.String
-            )
+            said = [_condition(row, conditions) if conditions else row["task"] for row in mine.rows(named=True)]
+            named = pl.Series("condition" if conditions else "task", said, dtype=pl.String)
             table = mine.select("n", *(mine[name].round(3) for name in numbers)).insert_column(0, named)
             kept = [name for name in table.columns if table[name].null_count() < table.height]
-            show(table.select(kept).rename({"fraction_retrieved": "retrieved"}), title=str(task), most=200)
+            show(
+                table.select(kept).rename({"fraction_retrieved": "retrieved"}),
+                title=str(mine["task"][0]) if conditions else None,
+                most=200,
+            )
 
 
 def _warn_of_doubtful(table: pl.DataFrame) -> None:

@@ -218,7 +218,7 @@ def fractions(table: pl.DataFrame, beside: str | None = None) -> go.Figure:
         chosen = mine.select(pl.all_horizontal(keys)).to_series()
         part, own = known.filter(chosen), labels.filter(chosen)
         share, name = part["fraction_retrieved"], ", ".join(str(word[index]) for word in words)
-        shift = (index - (len(series) - 1) / 2) * min(0.22, 0.7 / len(series))
+        shift = (index - (len(series) - 1) / 2) * min(0.34, 0.7 / len(series))
         traces.append(
             go.Scatter(
                 x=share.to_list(),
