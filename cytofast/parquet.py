@@ -26,7 +26,8 @@ from cytofast.schema import is_metadata
 ROW_GROUP_BYTES = 192 * 2**20
 """Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
 _PAGE_BYTES = 1 << 30
-_MOST_PIECES = 8
+_SLAB = 256
+"""Columns that are made ready for writing at a time."""
 
 
 def row_group_rows(schema: pl.Schema) -> int:
@@ -82,10 +83,15 @@ class ProfileWriter:
             self._open(frame)
         self.rows += frame.height
         self._waiting.append(frame)
+        del frame
         while sum(part.height for part in self._waiting) >= self._group:
-            whole = pl.concat(self._waiting, rechunk=False) if len(self._waiting) > 1 else self._waiting[0]
-            self._waiting = [whole.slice(self._group)] if whole.height > self._group else []
-            self._flush(whole.head(self._group))
+            self._flush(self._taken(self._group))
+
+    def _taken(self, rows: int) -> list[pl.DataFrame]:
+        """Take the first of the waiting rows: some columns each, the last ones first, held by nobody else."""
+        whole = pl.concat(self._waiting, rechunk=False) if len(self._waiting) > 1 else self._waiting[0]
+        self._waiting = [whole.slice(rows)] if whole.height > rows else []
+        return [whole[:rows, first : first + _SLAB] for first in reversed(range(0, whole.width, _SLAB))]
 
     def _open(self, frame: pl.DataFrame) -> None:
         self.schema = schema = frame.schema
@@ -106,10 +112,10 @@ class ProfileWriter:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
-    def _flush(self, frame: pl.DataFrame) -> None:
+    def _flush(self, slabs: list[pl.DataFrame]) -> None:
         """Write a row group while the next one is being made; at most one is on its way."""
         self._arrived()
-        self._on_its_way = self._thread.submit(self._write_group, frame)
+        self._on_its_way = self._thread.submit(self._write_group, slabs)
 
     def _arrived(self) -> None:
         """Wait for the row group that is being written; its error, if any, is ours."""
@@ -120,21 +126,25 @@ class ProfileWriter:
             except OSError as error:
                 raise _cannot_write(self.path, error) from error
 
-    def _write_group(self, frame: pl.DataFrame) -> None:
+    def _write_group(self, slabs: list[pl.DataFrame]) -> None:
         assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        # Thousands of columns in many pieces cost more in calls than the copy, and what they hold besides is not small.
-        whole = frame.rechunk() if frame.n_chunks() > _MOST_PIECES else frame
-        self._writer.write_table(_arrow(whole), row_group_size=max(1, frame.height))
+        columns: list[pa.ChunkedArray] = []
+        while slabs:
+            # In one piece, and the pieces given back at once: thousands of columns in many pieces cost more than the copy.
+            columns += _arrow(slabs.pop().rechunk()).columns
+        table = pa.Table.from_arrays(columns, schema=self._writer.schema)
+        del columns
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None and self.schema is not None:
-                if self._waiting or self.rows == 0:
-                    self._flush(
-                        pl.concat(self._waiting, rechunk=False) if self._waiting else pl.DataFrame(schema=self.schema)
-                    )
+                if self.rows == 0:
+                    self._waiting = [pl.DataFrame(schema=self.schema)]
+                if self._waiting:
+                    self._flush(self._taken(self.rows))
                 self._arrived()
                 self._close()
         finally:
