@@ -98,7 +98,9 @@ def ingest(
     ] = None,
     cells_per_well: Annotated[int | None, typer.Option(min=1, help="Keep so many cells of each well.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which cells those are.")] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse files whose columns differ, or that lack objects.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse files whose columns differ, or that lack objects.")
+    ] = False,
     duplicates: Annotated[
         str, typer.Option(metavar="refuse|first", help="Two rows of one object: refuse, or keep the first and count.")
     ] = "refuse",
