@@ -31,6 +31,8 @@ MOST_DIGITS = 18
 """Whole numbers of so many digits fit into 64 bits."""
 _NEWLINE = 10
 _PIECE = 4 << 20
+_SMALL = 1 << 20
+"""Bytes of a text that is not worth calling a parser of tables."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -355,14 +357,22 @@ def whole_numbers(values: pl.Series, lines: Lines, column: str) -> NDArray[np.in
     return numbers.astype(np.int64)
 
 
-def read_text_columns(path: Path, data: bytes, wanted: Sequence[str]) -> tuple[Header, pl.DataFrame]:
+def read_text_columns(path: Path, data: bytes, wanted: Sequence[str]) -> tuple[Header, dict[str, list[str | None]]]:
     """Read some columns as text, quoted fields and all; for ``Image.csv``, whose fields may hold anything."""
     header = parse_header(data[: data.find(b"\n") + 1 or len(data)], path)
     lines = Lines(path, data[header.size :])
     rows = check_lines(lines, len(header.names))
     chosen = [name for name in wanted if name in header.position]
-    if not lines.data:
-        return header, pl.DataFrame(schema=dict.fromkeys(chosen, pl.String))
+    if len(data) <= _SMALL:
+        # One of a hundred thousand files of one row: a parser of tables would take longer to be called.
+        text = lines.data.decode()
+        quoted = csv.reader(io.StringIO(text, newline=""))
+        records = list(quoted) if '"' in text else [line.rstrip("\r").split(",") for line in text.split("\n")[:-1]]
+        missing = {"", *NAN_TEXT}
+        of = header.position
+        return header, {
+            name: [None if row[of[name]] in missing else row[of[name]] for row in records] for name in chosen
+        }
     with readable(path):
         frame = pl.read_csv(
             lines.data,
@@ -372,4 +382,4 @@ def read_text_columns(path: Path, data: bytes, wanted: Sequence[str]) -> tuple[H
             null_values=list(NAN_TEXT),
         )
     require_rows(frame.height, rows, path)
-    return header, frame.select(chosen)
+    return header, frame.select(chosen).to_dict(as_series=False)

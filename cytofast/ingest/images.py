@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,12 @@ PLATE_COLUMNS = ("Metadata_Plate", "Image_Metadata_Plate", "Metadata_Barcode")
 WELL_COLUMNS = ("Metadata_Well", "Image_Metadata_Well")
 SITE_COLUMNS = ("Metadata_Site", "Image_Metadata_Site")
 BATCH_COLUMNS = ("Metadata_Batch", "Image_Metadata_Batch")
-_DIGEST = r"^[0-9a-f]{32}$"
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+_KEPT = 1 << 16
+"""Files that are asked for several times: at discovery, for the plan, and again for each plate that they tell of."""
+
+Texts = Mapping[str, Sequence[str | None]]
+"""Columns by their names."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,13 @@ def read_images(path: Path, compartments: tuple[str, ...]) -> ImageFile:
     return _read_images(path, compartments, state_of(path))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_KEPT)
 def _read_images(path: Path, compartments: tuple[str, ...], _state: FileState) -> ImageFile:
     data = read_bytes(path)
     header, table = read_text_columns(path, data, image_columns(compartments))
     require_text_columns(header, ["ImageNumber"], path)
     images = images_of(table, compartments, str(path))
-    return ImageFile(images, digest(data), len(data), "TableNumber" in table.columns)
+    return ImageFile(images, digest(data), len(data), "TableNumber" in table)
 
 
 def image_columns(compartments: tuple[str, ...]) -> list[str]:
@@ -74,18 +80,15 @@ def image_columns(compartments: tuple[str, ...]) -> list[str]:
     return ["ImageNumber", "TableNumber", *named, *counts]
 
 
-def images_of(table: pl.DataFrame, compartments: tuple[str, ...], where: str) -> tuple[Image, ...]:
-    """Images from a table of text with some of :func:`image_columns`."""
-    if not table.height:
+def images_of(table: Texts, compartments: tuple[str, ...], where: str) -> tuple[Image, ...]:
+    """Images from columns of text, some of :func:`image_columns`."""
+    height = len(next(iter(table.values()), ()))
+    if not height:
         raise DataError(
             f"{where}: a header and no rows, so nobody knows the image's plate and well. "
             f"Hint: export this site again, or take its folder out of the source."
         )
-    well = _first(table, WELL_COLUMNS)
-    try:
-        wells = normalize_wells(well.alias("Metadata_Well")).to_list()
-    except SchemaError as error:
-        raise DataError(f"{where}: {error}") from error
+    wells = _wells(_first(table, WELL_COLUMNS, height), where)
     numbers = _integers(table, "ImageNumber", where)
     tables = _tables(table, where)
     if len(set(zip(tables, numbers, strict=True))) < len(numbers):
@@ -94,27 +97,39 @@ def images_of(table: pl.DataFrame, compartments: tuple[str, ...], where: str) ->
             f"{where}: ImageNumber {repeated} stands more than once. Hint: two exports were put into one file; "
             f"keep them in folders of their own."
         )
-    found = {name: _counts(table, f"Count_{name}") for name in compartments if f"Count_{name}" in table.columns}
+    found = {name: _counts(table, f"Count_{name}") for name in compartments if f"Count_{name}" in table}
     images = zip(
         numbers,
         tables,
-        _first(table, BATCH_COLUMNS).to_list(),
-        _first(table, PLATE_COLUMNS).to_list(),
+        _first(table, BATCH_COLUMNS, height),
+        _first(table, PLATE_COLUMNS, height),
         wells,
-        [_plain_number(site) for site in _first(table, SITE_COLUMNS).to_list()],
-        [_row_of(found, row) for row in range(table.height)],
+        [_plain_number(site) for site in _first(table, SITE_COLUMNS, height)],
+        [_row_of(found, row) for row in range(height)],
         strict=True,
     )
     return tuple(Image(*image) for image in images)
 
 
-def _first(table: pl.DataFrame, names: tuple[str, ...]) -> pl.Series:
+def _first(table: Texts, names: tuple[str, ...], height: int) -> Sequence[str | None]:
     """Take the first of some columns that is there; empty text is missing."""
     for name in names:
-        if name in table.columns:
-            stripped = table[name].str.strip_chars()
-            return stripped.set(stripped == "", None)
-    return pl.Series(names[0], [None] * table.height, dtype=pl.String)
+        if name in table:
+            return [(text or "").strip() or None for text in table[name]]
+    return [None] * height
+
+
+def _wells(names: Sequence[str | None], where: str) -> Sequence[str | None]:
+    # A call for each of a hundred thousand files would cost more than reading them.
+    try:
+        return [None if name is None else _well(name) for name in names]
+    except SchemaError as error:
+        raise DataError(f"{where}: {error}") from error
+
+
+@lru_cache(maxsize=_KEPT)
+def _well(name: str) -> str:
+    return str(normalize_wells(pl.Series("Metadata_Well", [name])).item())
 
 
 def _plain_number(text: str | None) -> str | None:
@@ -125,9 +140,9 @@ def _plain_number(text: str | None) -> str | None:
     return str(int(whole)) if is_number(whole) else text
 
 
-def _integers(table: pl.DataFrame, column: str, where: str) -> list[int]:
+def _integers(table: Texts, column: str, where: str) -> list[int]:
     found: list[int] = []
-    for row, text in enumerate(table[column].to_list()):
+    for row, text in enumerate(table[column]):
         plain = (text or "").strip().removesuffix(".0")
         if not is_number(plain.removeprefix("-")):
             raise DataError(
@@ -137,14 +152,14 @@ def _integers(table: pl.DataFrame, column: str, where: str) -> list[int]:
     return found
 
 
-def _tables(table: pl.DataFrame, where: str) -> Sequence[int | None]:
+def _tables(table: Texts, where: str) -> Sequence[int | None]:
     """Numbers of exports; cytominer-database may write them as digests."""
-    if "TableNumber" not in table.columns:
-        return [None] * table.height
-    hexadecimal = table["TableNumber"].str.contains(_DIGEST).fill_null(value=False)
-    if not hexadecimal.all():
+    if "TableNumber" not in table:
+        return [None] * len(table["ImageNumber"])
+    digests = [text for text in table["TableNumber"] if text is not None and _DIGEST.fullmatch(text)]
+    if len(digests) < len(table["TableNumber"]):
         return _integers(table, "TableNumber", where)
-    return [table_number(text) for text in table["TableNumber"].to_list()]
+    return [table_number(text) for text in digests]
 
 
 def table_number(text: str) -> int:
@@ -163,6 +178,14 @@ def _row_of(counts: Mapping[str, list[int | None]], row: int) -> dict[str, int]:
     return {name: count for name, counted in counts.items() if (count := counted[row]) is not None}
 
 
-def _counts(table: pl.DataFrame, column: str) -> list[int | None]:
-    numbers = table[column].cast(pl.Float64, strict=False)
-    return [round(number) if number is not None and math.isfinite(number) else None for number in numbers.to_list()]
+def _counts(table: Texts, column: str) -> list[int | None]:
+    return [_count(text) for text in table[column]]
+
+
+def _count(text: str | None) -> int | None:
+    """A count, also if it is written as 3.0; one that is none says nothing."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        return None
+    return round(number) if math.isfinite(number) else None

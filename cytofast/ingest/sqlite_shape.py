@@ -90,7 +90,7 @@ def _shape_of(path: Path, compartments: tuple[str, ...], state: FileState) -> Sh
             raise DataError(f"{path}, table {image.name}: no column ImageNumber; it has {listed(image.columns)}.")
         text = database.text(image.name, [columns[name] for name in wanted_columns])
         images = images_of(
-            text.rename(dict(zip(text.columns, wanted_columns, strict=True))),
+            text.rename(dict(zip(text.columns, wanted_columns, strict=True))).to_dict(as_series=False),
             compartments,
             f"{path}, table {image.name}",
         )
