@@ -190,7 +190,7 @@ def test_categories_are_labels_as_text_is():
     assert QUICK.labelled(other).table().rows() == QUICK.labelled(planted).table().rows()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_test_fold_changes_no_probability_of_another(seed):
     """What stands in a held-out row changes its own prediction alone, not those of rows in its fold."""
     planted = three_classes(45, seed=seed)

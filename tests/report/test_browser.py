@@ -119,7 +119,7 @@ def test_the_page_works_without_a_network(browser, small_folder, small_page, tmp
     ]
     assert own == [], "the browser's own calls aside, nothing is asked for"
     assert seen["sections"][0] == "store"
-    assert len(seen["sections"]) == 8
+    assert len(seen["sections"]) == 9
     assert all(layers > 0 for _, layers in seen["plots"])
     assert len(seen["plots"]) >= 8
     assert not [
