@@ -106,6 +106,14 @@ class PlateExport:
         """The folders, or databases, that it is put together from."""
         return [folder.image if folder.database and folder.image else folder.path for folder in self.folders]
 
+    @property
+    def split(self) -> bool:
+        """Whether it is put together from several exports; of a single image there must be others."""
+        first = self.folders[0]
+        if len(self.folders) > 1 or first.database or first.image is None:
+            return len(self.folders) > 1
+        return first.site is not None or len(read_images(first.image, self.compartments).images) == 1
+
     def plan(self) -> Plan:
         """Look at what will be read, before a cell is."""
         if any(folder.database for folder in self.folders):

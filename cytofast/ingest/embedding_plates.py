@@ -39,6 +39,8 @@ class EmbeddingSource:
     choice: Choice
     level: str = "cells"
     compartments: tuple[str, ...] = ()
+    split: bool = True
+    """A file is a site, so there are others of its plate."""
 
     @property
     def named_files(self) -> dict[str, Path]:

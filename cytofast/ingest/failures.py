@@ -43,7 +43,7 @@ class Failures:
 
     def require_whole(self, what: str, files: list[Path]) -> None:
         """Refuse a plate of several files, if one beside them could not be read: it may be of this plate."""
-        missing = self.beside({file.parent for file in files}) if len(files) > 1 else []
+        missing = self.beside({file.parent for file in files})
         if missing:
             raise DataError(
                 f"{what}: {listed([str(path) for path in missing], 3)} could not be read and may be of this plate, whose "
@@ -56,6 +56,6 @@ class Failures:
             return None
         each = "\n".join(f"- {message}" for _, message in self.errors)
         return DataError(
-            f"{done:,} plates were ingested, and {len(self.errors):,} things could not be:\n{each}\n"
+            f"{done:,} plates were ingested. Not ingested, and why:\n{each}\n"
             "Hint: mend or remove these, and ingest again; plates that are done are not read twice."
         )

@@ -126,6 +126,11 @@ def _lines(path: Path) -> list[str]:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise DataError(f"{path}, line {line:,}: holds NUL bytes, so the file is damaged. Hint: copy it again.")
     lines = decoded(data).removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    if lines[-1]:
+        raise DataError(
+            f"{path}, line {len(lines):,}: the last line has no end, so its last number may be cut short. Hint: copy or export "
+            "the file again; if it is whole, add an end of line."
+        )
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

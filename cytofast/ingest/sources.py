@@ -78,6 +78,10 @@ class PlateSource(Protocol):
     def places(self) -> list[Path]:
         """The folders or files that it is put together from."""
 
+    @property
+    def split(self) -> bool:
+        """Whether a part of it may lie in another file or folder beside these."""
+
     def plan(self) -> PlatePlan:
         """Look at what will be read."""
 

@@ -22,6 +22,7 @@ ROWID = "row of the table"
 NO_NUMBER = -(1 << 62)
 """Stands for a key that is there and is no whole number."""
 _MAGIC = b"SQLite format 3\0"
+_HEAD = 100
 _KEYS_AT_ONCE = 65_536
 _MOST_COLUMNS = 1_900
 """SQLite gives 2,000 columns at most."""
@@ -36,6 +37,21 @@ def is_database(path: Path) -> bool:
             return stream.read(len(_MAGIC)) == _MAGIC
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _require_pages(path: Path) -> None:
+    """Refuse a file that ends within a page: SQLite takes the rest for zeros."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    # The largest size does not fit into its two bytes, and is written as 1.
+    page = int.from_bytes(head[16:18], "big")
+    page = 65_536 if page == 1 else page
+    if len(head) < _HEAD or not page or size % page:
+        raise DataError(f"{path}: {size:,} bytes are no whole number of pages; it was cut off. Hint: copy it again.")
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class Database:
                 )
         if not is_database(path):
             raise DataError(f"{path}: no SQLite file. Hint: was it copied whole?")
+        _require_pages(path)
         with _said_of(path):
             self._database = connect(f"file:{quote(str(path.absolute()))}?immutable=1")
             self._connection = AdbcConnection(self._database)

@@ -113,6 +113,11 @@ class TableSource:
         """The files that it is put together from."""
         return [file.path for file in self.files]
 
+    @property
+    def split(self) -> bool:
+        """Whether it is put together from several files."""
+        return len(self.files) > 1
+
     def plan(self) -> TablePlan:
         """Look at the keys of every row, before a feature is read."""
         from cytofast.ingest.table_reading import plan_table

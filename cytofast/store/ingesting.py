@@ -63,7 +63,8 @@ def find(
     whole = []
     for export in exports:
         with failures.apart():
-            failures.require_whole(f"plate {export.batch}/{export.plate}", export.places)
+            if export.split:
+                failures.require_whole(f"plate {export.batch}/{export.plate}", export.places)
             whole.append(export)
     names = [PlateName(export.batch, export.plate) for export in whole]
     if platemap is None:
