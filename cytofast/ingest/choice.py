@@ -63,6 +63,10 @@ class Choice:
             except SchemaError as error:
                 raise RecipeError(str(error)) from error
             object.__setattr__(self, "wells", tuple(wells))
+        for name in ("cells_per_well", "seed"):
+            number = getattr(self, name)
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+                raise RecipeError(f"{name}={number!r}: give a whole number.")
         if self.cells_per_well is not None and self.cells_per_well < 1:
             raise RecipeError(f"cells_per_well={self.cells_per_well}: a well needs at least one cell.")
         if self.seed < 0:

@@ -227,6 +227,10 @@ def _schema(source: TableSource) -> tuple[pl.Schema, Mapping[str, int], Mapping[
         for name in measured:
             wide = types[name] if types[name].is_float() else pl.Float64()
             features[name] = numbers or (wide if features.get(name, wide) == wide else pl.Float64())
+    if _PLACE in {*features, *metadata}:
+        raise SchemaError(
+            f"plate {source.plate!r}: a column is called {_PLACE!r}, which is used here. Hint: rename it."
+        )
     both = [name for name in features if name in metadata]
     if both:
         raise SchemaError(

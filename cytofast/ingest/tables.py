@@ -62,6 +62,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "Nuclei_Number_Object_Number",
     ),
 }
+_MOST = 2.0**63
 _INDEX = re.compile(r"__index_level_[0-9]+__|Unnamed: [0-9]+|")
 """What pandas calls a column that only counts rows."""
 _SELECTED = re.compile(r"feature_?select|featselect")
@@ -235,8 +236,8 @@ def _table_file(
         raw = lazy.select(list(renamed.values())).collect()
     jump = _from_path(path)
     columns = [
-        _text(raw, renamed, BATCH, batch or jump[0] or UNBATCHED),
-        _text(raw, renamed, PLATE, plate or jump[1]),
+        _text(raw, renamed, BATCH, path, batch or jump[0] or UNBATCHED),
+        _text(raw, renamed, PLATE, path, plate or jump[1]),
         _wells(raw[renamed[WELL]], path),
         _site(raw, renamed),
         _table_numbers(raw, renamed),
@@ -270,13 +271,19 @@ def _from_path(path: Path) -> tuple[str | None, str | None]:
     return (folder.parent.name if folder.parent.parent.name in ("profiles", "backend") else None), folder.name
 
 
-def _text(raw: pl.DataFrame, renamed: dict[str, str], key: str, otherwise: str | None) -> pl.Series:
+def _text(raw: pl.DataFrame, renamed: dict[str, str], key: str, path: Path, otherwise: str | None) -> pl.Series:
     if key not in renamed:
         return pl.Series(key, [otherwise], dtype=pl.String).new_from_index(0, raw.height)
     column = raw[renamed[key]]
-    if column.dtype.is_float() and ((column % 1) == 0).all():
+    if column.dtype.is_nested() or column.dtype == pl.Binary:
+        raise SchemaError(
+            f"{path}: {renamed[key]} holds {column.dtype}, but names are needed. Hint: write them as text."
+        )
+    if column.dtype.is_float() and ((column % 1) == 0).all() and (column.abs() < _MOST).all():
         column = column.cast(pl.Int64)
-    return column.cast(pl.String).fill_null(otherwise).alias(key) if otherwise else column.cast(pl.String).alias(key)
+    text = column.cast(pl.String)
+    text = text.set(text == "", None)
+    return (text.fill_null(otherwise) if otherwise else text).alias(key)
 
 
 def _wells(column: pl.Series, path: Path) -> pl.Series:
@@ -292,7 +299,8 @@ def _site(raw: pl.DataFrame, renamed: dict[str, str]) -> pl.Series:
         return pl.Series(SITE, [None], dtype=pl.Int64).new_from_index(0, raw.height)
     column = raw[renamed[SITE]].alias(SITE)
     numbers = column.cast(pl.Float64, strict=False)
-    if numbers.null_count() > column.null_count() or not (numbers.drop_nulls() % 1 == 0).all():
+    whole = (numbers.drop_nulls() % 1 == 0).all() and (numbers.drop_nulls().abs() < _MOST).all()
+    if numbers.null_count() > column.null_count() or not whole:
         return column.cast(pl.String)
     return numbers.cast(pl.Int64)
 
@@ -301,7 +309,7 @@ def _table_numbers(raw: pl.DataFrame, renamed: dict[str, str]) -> pl.Series:
     if TABLE_NUMBER not in renamed:
         return pl.Series(TABLE_NUMBER, [None], dtype=pl.Int64).new_from_index(0, raw.height)
     column = raw[renamed[TABLE_NUMBER]].alias(TABLE_NUMBER)
-    if column.dtype.is_integer():
+    if column.dtype.is_integer() and column.dtype != pl.UInt64:
         return column.cast(pl.Int64)
     text = column.cast(pl.String)
     known = {name: table_number(name) for name in text.drop_nulls().unique().to_list()}
@@ -313,7 +321,7 @@ def _whole(raw: pl.DataFrame, renamed: dict[str, str], key: str, path: Path) -> 
         return pl.Series(key, [None], dtype=pl.Int64).new_from_index(0, raw.height)
     column = raw[renamed[key]].alias(key)
     numbers = column.cast(pl.Float64, strict=False)
-    wrong = column.is_not_null() & (numbers.is_null() | (numbers % 1 != 0))
+    wrong = column.is_not_null() & (numbers.is_null() | (numbers % 1 != 0) | (numbers.abs() >= _MOST))
     if wrong.any():
         row = int(wrong.arg_max() or 0)
         raise DataError(f"{path}, row {row + 1:,}, column {renamed[key]!r}: {column[row]!r} is no whole number.")

@@ -20,6 +20,10 @@ Unit = Literal["z", "value"]
 
 PREFIX = "Metadata_cqc_"
 """What a flag's column begins with, as coSMicQC's do in pycytominer."""
+_OF_MANY = re.compile(
+    r"\b(select|over)\b|\b(max|min|avg|mean|sum|count|median|std\w*|var\w*|first|last|quantile\w*)\s*\(", re.IGNORECASE
+)
+"""What looks at several cells at once: it would depend on how many are in memory."""
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -71,7 +75,13 @@ class FlagCells(Step):
                     f"FlagCells: {rule!r} is no rule; write for example 'small: Nuclei_AreaShape_Area < -1' (letters, digits "
                     "and underscores before the colon)"
                 )
-            found[PREFIX + name.strip()] = predicate(text.strip())
+            expression = predicate(text.strip())
+            if _OF_MANY.search(text) or not expression.meta.root_names():
+                raise RecipeError(
+                    f"FlagCells: {rule!r} must look at features of each cell by itself: no MAX, no SELECT, no rule without a "
+                    "feature"
+                )
+            found[PREFIX + name.strip()] = expression
         return found
 
     def _features(self) -> list[str]:

@@ -64,6 +64,12 @@ def site(tmp_path):
             "has a column TableNumber and Image.csv does n",
         ),
         ("Image", b"Metadata_Well\nA01\n", "Image.csv, line 1: no column 'ImageNumber'"),
+        ("Image", b"ImageNumber\n" + b"9" * 5000 + b"\n", r"row 1 .*'ImageNumber': '9{40}' is no whole number"),
+        (
+            "Nuclei",
+            b'ImageNumber,ObjectNumber,A\n1,1,1\n1,2,"2\n',
+            r"Nuclei.csv, line 3: a quote is opened and not clos",
+        ),
         ("Image", b"ImageNumber,Metadata_Well\n1,Z99\n", r"Image.csv: column 'Metadata_Well': 'Z99' not wells"),
         ("Image", b"ImageNumber,Metadata_Well\n1,A01\n1,A02\n", "ImageNumber 1 stands more than once"),
         ("Image", b"ImageNumber,Metadata_Well\nx,A01\n", "column 'ImageNumber': 'x' is no whole number"),

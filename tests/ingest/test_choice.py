@@ -62,6 +62,8 @@ def test_joins_do_not_need_the_parents_as_columns(sources):
         ({"wells": ["Z99"]}, RecipeError, r"'Z99' not wells"),
         ({"cells_per_well": 0}, RecipeError, r"at least one cell"),
         ({"seed": -1}, RecipeError, r"a whole number from 0"),
+        ({"seed": "x"}, RecipeError, r"give a whole number"),
+        ({"cells_per_well": 1.5}, RecipeError, r"give a whole number"),
         ({"duplicates": "frist"}, RecipeError, r"did you mean 'first'"),
     ],
 )

@@ -199,6 +199,19 @@ def test_rows_that_stand_twice(tmp_path, table):
             pl.concat([wells(), wells()]),
             r"well A01 has more than one row, and no column numbers objects.*--level cells",
         ),
+        (wells().with_columns(pl.lit("").alias("Metadata_Plate")), r"row 1 has no Metadata_Plate"),
+        (
+            wells().with_columns(pl.Series("Metadata_Plate", [["P"]] * 3)),
+            r"Metadata_Plate holds List.*names are needed",
+        ),
+        (
+            cells().with_columns(pl.lit(2**64 - 1, dtype=pl.UInt64).alias("Metadata_ObjectNumber")),
+            r"row 1, column .*: 18446744073709551615 is no whole number",
+        ),
+        (
+            cells().with_columns(pl.lit(1e300).alias("Metadata_ObjectNumber")),
+            r"row 1, column .*: 1e\+300 is no whole number",
+        ),
         (
             cells().with_columns(pl.lit(1.5).alias("Metadata_ObjectNumber")),
             r"row 1, column .*: 1\.5 is no whole number",
@@ -209,6 +222,20 @@ def test_tables_without_keys_are_refused(tmp_path, table, message):
     table.write_parquet(tmp_path / "x.parquet")
     with pytest.raises((DataError, SchemaError), match=message):
         read(tmp_path / "x.parquet")
+
+
+def test_sites_beyond_64_bits_are_names(tmp_path):
+    cells(6).with_columns(pl.lit(1e300).alias("Metadata_Site")).write_parquet(tmp_path / "x.parquet")
+    ((_, frame, _),) = read(tmp_path / "x.parquet")
+    assert frame.schema["Metadata_Site"] == pl.String
+
+
+def test_a_name_is_no_pattern(tmp_path):
+    """P[12].parquet is that file, and not P1.parquet."""
+    wells().write_parquet(tmp_path / "P[12].parquet")
+    wells(plate="other").write_parquet(tmp_path / "P1.parquet")
+    ((plate, frame, _),) = read(tmp_path / "P[12].parquet")
+    assert (plate.plate, frame.height) == ("P", 3)
 
 
 def test_rows_of_cells_without_numbers(tmp_path):

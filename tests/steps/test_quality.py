@@ -85,6 +85,9 @@ def test_a_constant_feature_marks_nothing():
         (["x:"], "is no rule"),
         (["x: Nuclei_A >"], "not a SQL predicate"),
         (["x: Nuclei_A > 1", "x: Nuclei_A < 1"], "more than once"),
+        (["x: Nuclei_A > MAX(Nuclei_A)"], "each cell by itself"),
+        (["x: Nuclei_A > (SELECT 1)"], "each cell by itself"),
+        (["x: 1 > 0"], "each cell by itself"),
     ],
 )
 def test_what_is_no_rule(rules, message):
@@ -103,6 +106,45 @@ def test_tables_without_the_columns(cells):
         DropFlagged()(cells)
     with pytest.warns(ProfileWarning, match="every cell of 1 plates is flagged"):
         assert DropFlagged("f")(pl.DataFrame({"f": [True]})).height == 0
+
+
+def test_flags_of_cosmicqc_are_used_as_they_are_called(tmp_path):
+    """Flags, and scores beside them, of a Parquet file or of what pandas writes as text."""
+    cells = pl.DataFrame(
+        {
+            "Metadata_Plate": ["P"] * 4,
+            "Metadata_Well": ["A01"] * 4,
+            "Metadata_ObjectNumber": [1, 2, 3, 4],
+            "Cells_A": [1.0, 2.0, 3.0, 4.0],
+            "cqc.large_nuclei.is_outlier": [True, False, None, False],
+            "cqc.large_nuclei.Z_Score.Nuclei_AreaShape_Area": [3.0, 0.0, 0.0, 0.0],
+        }
+    )
+    assert DropFlagged()(cells)["Metadata_ObjectNumber"].to_list() == [2, 3, 4]
+    (tmp_path / "text").mkdir()
+    cells.write_parquet(tmp_path / "P.parquet")
+    text = cells.write_csv().replace("true", "True").replace("false", "False")
+    (tmp_path / "text" / "P.csv").write_text(text)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('source = "cells"\n[[kept]]\nstep = "drop_flagged"\n')
+    for number, source in enumerate((tmp_path / "P.parquet", tmp_path / "text")):
+        store = cytofast.open_store(tmp_path / f"store{number}", create=True)
+        store.ingest(source)
+        schema = store.scan("cells").collect_schema()
+        assert schema["Metadata_cqc.large_nuclei.is_outlier"] == pl.Boolean
+        # A score is no feature.
+        assert [name for name in schema if not name.startswith("Metadata_")] == ["Cells_A"]
+        cytofast.run(recipe, store)
+        assert store.scan("kept").collect()["Metadata_ObjectNumber"].to_list() == [2, 3, 4]
+
+
+def test_flags_that_are_neither_true_nor_false_are_named():
+    cells = pl.DataFrame(
+        {"Metadata_cqc_x": [True, False], "Metadata_cqc_y": ["yes", "no"], "Metadata_cqc_z": [0.1, 3.0]}
+    )
+    with pytest.raises(SchemaError, match="'Metadata_cqc_y' hold String"):
+        DropFlagged()(cells)
+    assert DropFlagged()(cells.drop("Metadata_cqc_y")).height == 1
 
 
 def test_a_recipe_marks_reports_and_leaves_out(tmp_path):
