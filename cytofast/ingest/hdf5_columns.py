@@ -27,7 +27,7 @@ _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt
 
 
 def text_attribute(node: Any, name: str, default: str) -> str:
-    """An attribute that is text. Anything else is damage, and not read: of some types HDF5 never comes back."""
+    """An attribute that is text; anything else is damage."""
     return str(_attribute(node, name, "SO")) if name in node.attrs else default
 
 
