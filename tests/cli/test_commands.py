@@ -61,7 +61,7 @@ def test_the_demo_runs_and_runs_again(cytofast, tmp_path):
 BAD_DATA = [
     (("describe", "nowhere"), "nowhere does not exist"),
     (("describe", "cells.parquet"), "is a file, not a profile store"),
-    (("ingest", "nowhere", "--store", "s"), "nowhere: no such folder"),
+    (("ingest", "nowhere", "--store", "s"), "nowhere: no such file or folder"),
     (("aggregate", "nowhere.parquet", "-o", "w.parquet"), "nowhere.parquet"),
     (("aggregate", "empty.csv", "-o", "w.parquet"), "empty.csv"),
     (("aggregate", "header.csv", "-o", "w.parquet"), "no rows"),
