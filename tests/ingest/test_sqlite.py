@@ -175,7 +175,7 @@ def test_what_is_no_database(tmp_path, site):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(
         DataError,
-        match=r"x\.sqlite: .* no whole number of pages; it was cut off|x\.sqlite: SQLite cannot read it .*integrity_check",
+        match=r"x\.sqlite: .* no whole number of pages; it was cut off",
     ):
         read(path)
     path.write_bytes(b"not this")
