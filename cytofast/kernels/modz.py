@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cytofast.kernels.jit import over_ranges
-from cytofast.kernels.ranks import average_ranks
+from cytofast.kernels.ranks import rank_units
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
@@ -34,14 +33,7 @@ def _unit(rows: Doubles) -> Doubles:
 
 
 def _units(rows: Floats, rank: bool, threads: int) -> Doubles:
-    out = np.empty(rows.shape)
-
-    def work(first: int, last: int) -> None:
-        part = rows[first:last]
-        out[first:last] = _unit(average_ranks(part) if rank else np.array(part, dtype=np.float64))
-
-    over_ranges(work, len(rows), threads, smallest=64)
-    return out
+    return rank_units(rows, threads) if rank else _unit(np.array(rows, dtype=np.float64))
 
 
 def replicate_correlations(

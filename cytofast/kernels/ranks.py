@@ -60,12 +60,13 @@ def _order(row: Floats, keys: NDArray[np.uint64], room: NDArray[np.uint64], coun
 
 
 @compiled
-def _rank_rows(values: Floats, out: Doubles) -> None:
+def _rank_rows(values: Floats, scaled: bool, out: Doubles) -> None:
     n = values.shape[1]
     keys, room = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.uint64)
     counts = np.empty((4, 256), dtype=np.int64)
-    order = np.empty(n, dtype=np.int64)
+    order, rising = np.empty(n, dtype=np.int64), np.empty(n, dtype=values.dtype)
     low = (np.uint64(1) << np.uint64(32)) - np.uint64(1)
+    middle = 0.5 * (n + 1)
     for row in range(values.shape[0]):
         sorted_keys = room if _order(values[row], keys, room, counts) else keys
         moves = 0
@@ -74,28 +75,38 @@ def _rank_rows(values: Floats, out: Doubles) -> None:
             value = values[row, place]
             # The keys know the first bits of a value: put what they could not tell apart in order.
             j = k
-            while j > 0 and values[row, order[j - 1]] > value:
-                order[j] = order[j - 1]
+            while j > 0 and rising[j - 1] > value:
+                order[j], rising[j] = order[j - 1], rising[j - 1]
                 j -= 1
-            order[j] = place
+            order[j], rising[j] = place, value
             moves += k - j
             if moves > _MOST_MOVES * n:
                 order[:] = np.argsort(values[row])
+                rising[:] = values[row][order]
                 break
         start = 0
+        squares = 0.0
         while start < n:
-            value = values[row, order[start]]
+            value = rising[start]
             stop = start + 1
             if np.isnan(value):
                 for k in range(start, n):
                     out[row, order[k]] = np.nan
+                squares = np.nan
                 break
-            while stop < n and values[row, order[stop]] == value:
+            while stop < n and rising[stop] == value:
                 stop += 1
             rank = 0.5 * (start + stop + 1)
+            if scaled:
+                rank -= middle
+                squares += (stop - start) * rank * rank
             for k in range(start, stop):
                 out[row, order[k]] = rank
             start = stop
+        if scaled:
+            factor = 1.0 / np.sqrt(squares) if squares > 0 else np.nan
+            for k in range(n):
+                out[row, k] *= factor
 
 
 def average_ranks(values: Floats, threads: int = 1) -> Doubles:
@@ -103,11 +114,20 @@ def average_ranks(values: Floats, threads: int = 1) -> Doubles:
 
     Sorting keys byte by byte with their position in the last half is several times faster than sorting positions.
     """
+    return _ranked(values, False, threads)
+
+
+def rank_units(values: Floats, threads: int = 1) -> Doubles:
+    """Ranks centred to length 1, so that products of rows are Spearman correlations; NaN where there is NaN or no spread."""
+    return _ranked(values, True, threads)
+
+
+def _ranked(values: Floats, scaled: bool, threads: int) -> Doubles:
     out = np.empty(values.shape, dtype=np.float64)
     rows = np.ascontiguousarray(values)
 
     def work(low: int, high: int) -> None:
-        _rank_rows(rows[low:high], out[low:high])
+        _rank_rows(rows[low:high], scaled, out[low:high])
 
     if values.size:
         over_ranges(work, len(values), threads)
