@@ -15,15 +15,7 @@ import polars as pl
 
 from cytofast.blocks import to_matrix
 from cytofast.errors import DataError, SchemaError, listed
-from cytofast.ingest.hdf5_columns import (
-    DAMAGE,
-    list_attribute,
-    read_column,
-    text_attribute,
-    text_of,
-    write_column,
-    write_text,
-)
+from cytofast.ingest.hdf5_columns import DAMAGE, read_column, text_of, write_column, write_text
 from cytofast.ingest.lazily import h5py_module, lazy_rows
 from cytofast.ingest.writing import frames_of, replacing
 from cytofast.schema import is_metadata
@@ -201,9 +193,8 @@ def _read_table(group: Any, path: Path) -> tuple[list[str], pl.DataFrame]:
         raise DataError(
             f"{path}: an AnnData file of before 2019. Hint: read and write it again with the package anndata."
         )
-    index = text_attribute(group, "_index", "_index")
-    # A table without columns has an empty list of numbers.
-    order = text_of(list_attribute(group, "column-order", "SOf"))
+    index = str(group.attrs.get("_index", "_index"))
+    order = text_of(group.attrs["column-order"]) if "column-order" in group.attrs else []
     absent = [name for name in order if name not in group]
     if absent:
         raise DataError(
@@ -217,12 +208,12 @@ def _read_table(group: Any, path: Path) -> tuple[list[str], pl.DataFrame]:
 def _shape(node: Any, path: Path) -> tuple[tuple[int, ...], Any]:
     if not hasattr(node, "keys"):
         return tuple(node.shape), node.dtype
-    kind = text_attribute(node, "encoding-type", "")
+    kind = str(node.attrs.get("encoding-type", ""))
     if kind != "csr_matrix":
         raise DataError(
             f"{path}: X is stored as {kind!r}; dense and csr_matrix are read. Hint: convert it and save again."
         )
-    return tuple(int(size) for size in list_attribute(node, "shape", "iu")), node["data"].dtype
+    return tuple(int(size) for size in node.attrs["shape"]), node["data"].dtype
 
 
 def _matrix(node: Any, low: int, high: int, width: int) -> Any:

@@ -26,24 +26,6 @@ DAMAGE = (
 _INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 
 
-def text_attribute(node: Any, name: str, default: str) -> str:
-    """An attribute that is text; anything else is damage."""
-    return str(_attribute(node, name, "SO")) if name in node.attrs else default
-
-
-def list_attribute(node: Any, name: str, kinds: str) -> Any:
-    """An attribute of these kinds of numpy types; none is an empty list."""
-    return _attribute(node, name, kinds) if name in node.attrs else []
-
-
-def _attribute(node: Any, name: str, kinds: str) -> Any:
-    stored = node.attrs.get_id(name)
-    text = type(stored.get_type()).__name__ == "TypeStringID"
-    if stored.dtype.kind not in kinds or (stored.dtype.kind == "O" and not text):
-        raise ValueError(f"attribute {name!r} is {stored.dtype}, which it cannot be")
-    return node.attrs[name]
-
-
 def text_of(values: Any) -> list[str]:
     """Text of a dataset, whatever it was written as: bytes are UTF-8 or, failing that, Latin-1."""
     return [decoded(value) if isinstance(value, bytes) else str(value) for value in np.asarray(values).ravel().tolist()]
@@ -115,7 +97,7 @@ def read_column(node: Any, name: str, path: Path) -> pl.Series:
     DataError
         Its encoding is not known.
     """
-    kind = text_attribute(node, "encoding-type", "array")
+    kind = str(node.attrs.get("encoding-type", "array"))
     if not hasattr(node, "keys"):
         return _values(node[()], name) if node.ndim == 1 else _refuse(name, f"{node.ndim} dimensions", path)
     if kind == "categorical" and {"codes", "categories"} <= set(node.keys()):
