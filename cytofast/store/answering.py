@@ -37,7 +37,6 @@ Share = Callable[[float], None]
 T = TypeVar("T")
 
 _KEYS_ONLY = {"Metadata_Batch", "Metadata_Plate", "Metadata_Well"}
-_GIVEN_BY_POSITION = "the query's parameters are named ($plate) or counted (?), not both"
 
 
 def _quiet(_share: float) -> None:
