@@ -74,16 +74,6 @@ def read_gctx(path: str | Path, *, names: str = "id") -> pl.LazyFrame:
     return lazy_rows(schema, samples.height, rows)
 
 
-def gctx_features(path: str | Path) -> pl.DataFrame:
-    """The row metadata of a GCTX file: one row a feature, ``id`` first."""
-    h5py = h5py_module("reading .gctx", "l1000")
-    try:
-        with h5py.File(Path(path), "r") as root:
-            return _metadata(root[_FEATURES])
-    except DAMAGE as error:
-        raise _damaged(Path(path), error) from error
-
-
 def _metadata(group: Any) -> pl.DataFrame:
     """Ids and metadata as text: a number is written as it is read."""
     names = ["id", *(name for name in group if name != "id")]
