@@ -78,7 +78,8 @@ def upper_part(n_positives: int, n_total: int, least: float, most: int) -> Distr
     if outcomes <= MOST_OUTCOMES and least > 0.0:
         # One list serves every threshold.
         values, probabilities = whole(n_positives, n_total) or _EMPTY
-        reach = int(np.searchsorted(-values, -least * (1.0 - TOLERANCE), side="right"))
+        rising = values[::-1]
+        reach = len(values) - int(np.searchsorted(rising, least * (1.0 - TOLERANCE), side="left"))
         return (values[:reach], probabilities[:reach]) if reach <= most else None
     out = np.empty(min(most, outcomes))
     # A sum in another order may come out a little smaller.

@@ -19,10 +19,11 @@ Integers = NDArray[np.int64]
 Codes = NDArray[np.int32]
 
 _HALF = 2.0**-33
-_FEW = 24
-"""Up to so many levels, comparing every negative with every level (vectorised) beats a binary search."""
+_LITTLE = 2048
+"""Up to so many comparisons, comparing every negative with every level (vectorised) beats counting in buckets."""
 _STRIDE = 128
-"""Negatives are counted in pieces; only a piece with one too near to call is looked at again."""
+"""Negatives are compared in pieces; only a piece with one too near to call is looked at again."""
+_BUCKETS = 1024
 
 
 @compiled
@@ -50,23 +51,26 @@ def expected_gain(positives_above: int, negatives_above: int, positives: int, ne
 def count_around(
     line: Floats,
     who: Integers,
-    n: int,
     levels: Doubles,
     n_levels: int,
     slack: float,
     units: Doubles,
     query: int,
     metric: int,
+    places: Codes,
+    near: Integers,
     above: Integers,
     level: Integers,
 ) -> None:
-    """For each of the falling ``levels``: how many of the first ``n`` negatives lie above it, and how many in its cell.
+    """For each of the falling ``levels``: how many negatives lie above it, and how many in its cell.
 
-    ``line`` are rough similarities of the profiles ``who``; those within ``slack`` of a level are computed exactly.
+    ``line`` are rough similarities of the profiles ``who``, minus infinity for those that are no negatives; those within
+    ``slack`` of a level are computed exactly. ``places`` and ``near`` are room for as many numbers.
     """
     margin = slack + _HALF
-    if n_levels > _FEW:
-        _count_by_search(line, who, n, levels, n_levels, margin, units, query, metric, above, level)
+    n = line.shape[0]
+    if n_levels > 2 and n * n_levels > _LITTLE:
+        _count_in_buckets(line, who, levels, n_levels, margin, units, query, metric, places, near, above, level)
         return
     for k in range(n_levels):
         high, low = line.dtype.type(levels[k] + margin), line.dtype.type(levels[k] - margin)
@@ -99,10 +103,69 @@ def _counted(line: Floats, high: np.floating, low: np.floating) -> tuple[np.int3
 
 
 @compiled
+def _bucket(value: np.floating, low: np.floating, scale: np.floating) -> np.int32:
+    """Bucket of a similarity: never falling with it; 0 is below all levels, the last above them."""
+    kind = type(value)
+    place = (value - low) * scale + kind(1.0)
+    return np.int32(min(max(place, kind(0.0)), kind(_BUCKETS - 1)))
+
+
+@compiled
+def _count_in_buckets(
+    line: Floats,
+    who: Integers,
+    levels: Doubles,
+    n_levels: int,
+    margin: float,
+    units: Doubles,
+    query: int,
+    metric: int,
+    places: Codes,
+    near: Integers,
+    above: Integers,
+    level: Integers,
+) -> None:
+    """Count the negatives of each bucket; look singly only at those whose bucket comes near a level."""
+    n = line.shape[0]
+    low, high = line.dtype.type(levels[n_levels - 1] - margin), line.dtype.type(levels[0] + margin)
+    if not high > low:
+        # Levels too large for their margin to be seen.
+        for j in range(n):
+            near[j] = j
+        _count_by_search(line, who, near, n, levels, n_levels, margin, units, query, metric, above, level)
+        return
+    scale = line.dtype.type(_BUCKETS - 3) / (high - low)
+    counts = np.zeros(_BUCKETS, dtype=np.int32)
+    contested = np.zeros(_BUCKETS, dtype=np.uint8)
+    for k in range(n_levels):
+        first = _bucket(line.dtype.type(levels[k] - margin), low, scale)
+        last = _bucket(line.dtype.type(levels[k] + margin), low, scale)
+        contested[first : last + 1] = 1
+    for j in range(n):
+        places[j] = _bucket(line[j], low, scale)
+    found = 0
+    for j in range(n):
+        place = places[j]
+        counts[place] += 1
+        if contested[place]:
+            near[found] = j
+            found += 1
+    _count_by_search(line, who, near, found, levels, n_levels, margin, units, query, metric, above, level)
+    place, sure = _BUCKETS - 1, 0
+    for k in range(n_levels):
+        own = _bucket(line.dtype.type(levels[k]), low, scale)
+        while place > own:
+            sure += 0 if contested[place] else counts[place]
+            place -= 1
+        above[k] += sure
+
+
+@compiled
 def _count_by_search(
     line: Floats,
     who: Integers,
-    n: int,
+    near: Integers,
+    n_near: int,
     levels: Doubles,
     n_levels: int,
     margin: float,
@@ -115,7 +178,8 @@ def _count_by_search(
     for k in range(n_levels):
         above[k] = 0
         level[k] = 0
-    for j in range(n):
+    for i in range(n_near):
+        j = near[i]
         value: float = np.float64(line[j])
         k = _first_level_at_or_below(levels, n_levels, value + margin)
         if k < n_levels and levels[k] >= value - margin:
@@ -180,75 +244,63 @@ def score_tile(
     rows: Integers,
     candidates: Integers,
     differ: Codes,
-    check: bool,
+    like_start: Integers,
+    like: Integers,
     sharing_start: Integers,
     sharing: Integers,
     instance_start: Integers,
     positive_start: Integers,
     positive_values: Doubles,
     optimistic: bool,
-    first: int,
-    last: int,
     precision: Doubles,
     n_negatives: Integers,
 ) -> None:
-    """Average precision of the query instances of tile rows ``first`` to ``last``.
+    """Average precision of the query instances of a tile's rows.
 
     Parameters
     ----------
     similarities, slack
-        ``float[n_tile, n_candidates]``, rough, and how far they may be off.
+        ``float[n_tile, n_candidates]``, rough, and how far they may be off. Those of candidates that are no negatives of a
+        row are overwritten.
     units, metric
         The profiles, for the exact similarities of what is too near to call.
     rows, candidates
         Which profile a tile row or column is.
     differ
-        ``int32[n_columns, n_profiles]``: a negative differs from the query in each of them; looked at if ``check``.
+        ``int32[n_columns, n_profiles]``: a negative differs from the query in each of them; no columns if all do.
+    like_start, like
+        The tile's columns with each code: those of column ``c`` and code ``k`` begin at ``like_start[c, k]``.
     sharing_start, sharing
-        For each tile row the profiles that share a label with it and so are no negatives; empty without multilabels.
+        For each tile row the columns of profiles that share a label with it and so are no negatives; empty without multilabels.
     instance_start
         Instances of each tile row (a profile with three labels asks three questions).
     positive_start, positive_values
         Exact similarities of the positives of each instance.
     """
     width = candidates.shape[0]
-    columns = differ.shape[0]
-    buffer = np.empty(width if check else 0, dtype=similarities.dtype)
-    kept = np.empty(width if check else 0, dtype=np.int64)
-    stamp = np.full(differ.shape[1] if sharing.shape[0] > 0 else 0, -1, dtype=np.int64)
     most = 1
-    for i in range(instance_start[first], instance_start[last]):
+    for i in range(positive_start.shape[0] - 1):
         most = max(most, positive_start[i + 1] - positive_start[i])
     levels = np.empty(most, dtype=np.float64)
     times, above, level = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
-    for row in range(first, last):
+    places, near = np.empty(width, dtype=np.int32), np.empty(width, dtype=np.int64)
+    for row in range(rows.shape[0]):
         query = rows[row]
-        line, who, n = similarities[row], candidates, width
-        if check:
-            n = 0
-            marked = sharing.shape[0] > 0
-            if marked:
-                for s in range(sharing_start[row], sharing_start[row + 1]):
-                    stamp[sharing[s]] = row
-            if columns == 1 and not marked:
-                code = differ[0, query]
-                for j in range(width):
-                    buffer[n] = line[j]
-                    kept[n] = candidates[j]
-                    n += differ[0, candidates[j]] != code
-            else:
-                for j in range(width):
-                    candidate = candidates[j]
-                    keep = not (marked and stamp[candidate] == row)
-                    for c in range(columns):
-                        keep = keep and differ[c, candidate] != differ[c, query]
-                    buffer[n] = line[j]
-                    kept[n] = candidate
-                    n += keep
-            line, who = buffer, kept
+        line = similarities[row]
+        # Minus infinity is below every level, so the negatives need not be moved together.
+        n = width
+        for c in range(differ.shape[0]):
+            code = differ[c, query]
+            for k in range(like_start[c, code], like_start[c, code + 1]):
+                n -= line[like[c, k]] != -np.inf
+                line[like[c, k]] = -np.inf
+        if sharing.shape[0] > 0:
+            for k in range(sharing_start[row], sharing_start[row + 1]):
+                n -= line[sharing[k]] != -np.inf
+                line[sharing[k]] = -np.inf
         for i in range(instance_start[row], instance_start[row + 1]):
             found = falling_levels(positive_values[positive_start[i] : positive_start[i + 1]], levels, times)
-            count_around(line, who, n, levels, found, slack, units, query, metric, above, level)
+            count_around(line, candidates, levels, found, slack, units, query, metric, places, near, above, level)
             precision[i] = gained(above, level, times, found, optimistic)
             n_negatives[i] = n
 

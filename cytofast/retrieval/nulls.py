@@ -75,19 +75,26 @@ class Groups:
         lists = Lists.of_codes(self.codes[known], self.size, known)
         return [lists[group] for group in range(self.size)]
 
-    @cached_property
-    def designs(self) -> list[tuple[Configuration, ...]]:
-        """The sorted configurations of each perturbation's queries."""
-        m, n = self.n_positives.tolist(), self.n_total.tolist()
-        return [tuple(sorted((m[i], n[i]) for i in members.tolist())) for members in self.members]
-
     def by_design(self) -> dict[tuple[Configuration, ...], Integers]:
-        """Perturbations that share a design, and so a null."""
-        found: dict[tuple[Configuration, ...], list[int]] = {}
-        for group, design in enumerate(self.designs):
-            if design:
-                found.setdefault(design, []).append(group)
-        return {design: np.array(groups) for design, groups in found.items()}
+        """Perturbations that share a design, the sorted configurations of their queries, and so a null."""
+        known = np.flatnonzero(self.codes >= 0)
+        pairs = np.stack([self.n_positives[known], self.n_total[known]], axis=1)
+        configurations, which = np.unique(pairs, axis=0, return_inverse=True)
+        names: list[Configuration] = [(m, n) for m, n in configurations.tolist()]
+        which = which.reshape(-1)
+        order = np.lexsort((which, self.codes[known]))
+        present = np.flatnonzero(self.counts)
+        counts = self.counts[present]
+        starts = np.cumsum(counts) - counts
+        found: dict[tuple[Configuration, ...], Integers] = {}
+        for count in np.unique(counts):
+            alike = counts == count
+            places = which[order[starts[alike][:, None] + np.arange(count)]]
+            designs, design_of = np.unique(places, axis=0, return_inverse=True)
+            groups = Lists.of_codes(design_of.reshape(-1), len(designs), present[alike])
+            for i, design in enumerate(designs.tolist()):
+                found[tuple(names[place] for place in design)] = groups[i]
+        return found
 
 
 def table_p_values(groups: Groups, null: str, null_size: int, seed: int) -> tuple[Doubles, list[str | None]]:
@@ -184,10 +191,11 @@ def _shared(groups: Groups, null_size: int, seed: int) -> tuple[Doubles, list[st
     """One null row a configuration, averaged over a perturbation's queries; strictly above counts."""
     p = np.full(groups.size, np.nan)
     method: list[str | None] = [None] * groups.size
-    configurations = sorted({configuration for design in groups.designs for configuration in design})
+    designed = groups.by_design()
+    configurations = sorted({configuration for design in designed for configuration in design})
     place = {configuration: i for i, configuration in enumerate(configurations)}
     keys = [key_of("copairs", seed, configuration) for configuration in configurations]
-    designs = {design: ([place[c] for c in design], members) for design, members in groups.by_design().items()}
+    designs = {design: ([place[c] for c in design], members) for design, members in designed.items()}
     above = np.zeros(groups.size, dtype=np.int64)
     limits = groups.means * (1.0 + groups.tolerance)
     for first in range(0, null_size, 2 * CHUNK):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cytofast import resources
 from cytofast.blocks import predicate_columns, reference_mask, require_polars, require_rows, take_columns
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
-from cytofast.kernels.jit import over_ranges
+from cytofast.kernels.jit import over_items
 from cytofast.kernels.rng import row_digests
 from cytofast.kernels.similarity import (
     CORRELATION,
@@ -34,7 +34,10 @@ Doubles = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
 Policy = Literal["error", "drop"]
-_CHUNK = 8192
+_CHUNK = 16384
+"""Rows that are copied out of a table at once."""
+_STRIP = 512
+"""Rows that a thread scales at once: few enough to stay in its cache."""
 _OWN = frozenset({"average_precision", "n_pos_pairs", "n_total_pairs", "normalized_average_precision"})
 
 
@@ -204,8 +207,7 @@ def comparable(
     states = np.zeros(table.height, dtype=np.int8)
     for start in range(0, table.height, _CHUNK):
         part = slice(start, start + _CHUNK)
-        # Columns first, which costs nothing; each thread puts its rows side by side.
-        rows = values[part].to_numpy(order="fortran")
+        rows = values[part].to_numpy(order="c")
         if rows.dtype not in (np.float32, np.float64):
             rows = rows.astype(np.float64)
         if metric == EUCLIDEAN:
@@ -223,11 +225,11 @@ def comparable(
 
 
 def _scale(rows: Floats, metric: int, units: Doubles, rough: Floats, states: NDArray[np.int8]) -> None:
-    def work(first: int, last: int) -> None:
-        part = slice(first, last)
-        unit_rows(np.ascontiguousarray(rows[part]), metric, units[part], rough[part], states[part])
+    def work(first: int) -> None:
+        part = slice(first, first + _STRIP)
+        unit_rows(rows[part], metric, units[part], rough[part], states[part])
 
-    over_ranges(work, len(rows), resources.current().threads, smallest=512)
+    over_items(work, range(0, len(rows), _STRIP), resources.current().threads)
 
 
 def _usable(

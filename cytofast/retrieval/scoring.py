@@ -8,18 +8,22 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cytofast import resources
-from cytofast.kernels.jit import over_ranges
+from cytofast.kernels.jit import over_items
 from cytofast.kernels.ranking import count_positives, fill_positives, score_tile
 from cytofast.kernels.similarity import listed_similarities, products, slack_of
-from cytofast.retrieval.pairing import Integers, Pairing
+from cytofast.retrieval.pairing import Codes, Integers, Lists, Pairing
 from cytofast.retrieval.profiles import Comparable
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
 _TILE_BYTES = 32 << 20
+"""Similarities that all threads together hold."""
+_LEAST_TILE = 1 << 16
+"""Similarities that are worth a tile of their own."""
 _SMALL_GROUP = 48
 """Up to this size similarities of positives are computed pair by pair, beyond it by a matrix product."""
 _MOST_CLASSES = 64
@@ -92,32 +96,98 @@ def score(ready: Comparable, pairing: Pairing, optimistic: bool) -> tuple[Double
     sizes = np.diff(pairing.groups.start)
     threads = resources.current().threads
 
-    def score_rows(task: Task, tile: Integers, references: Floats) -> None:
+    def batches() -> Iterator[list[Work]]:
+        batch: list[Work] = []
+        held = 0
+        for task in tasks(pairing, np.unique(pairing.instance_rows)):
+            rows = task.rows[np.argsort(first_group[task.rows], kind="stable")]
+            references = _rows_of(rough, task.candidates)
+            excluded = Excluded.of(pairing, task)
+            most = int(sizes[pairing.instance_groups[_instances(starts, by_row, rows)[1]]].max(initial=0))
+            width = len(task.candidates)
+            fitting = max(16, _TILE_BYTES // threads // (4 * (width + 2 * most + 1)))
+            # A few tiles a thread, so that none waits long for the last one.
+            shared = max(_LEAST_TILE // (width + 1), -(-len(rows) // (4 * threads)))
+            height = min(fitting, max(16, shared))
+            batch += [(task, references, excluded, rows[i : i + height]) for i in range(0, len(rows), height)]
+            held += references.nbytes
+            if held > 2 * _TILE_BYTES:
+                yield batch
+                batch, held = [], 0
+        yield batch
+
+    def score_rows(work: Work) -> None:
+        task, references, excluded, tile = work
         instance_start, instances = _instances(starts, by_row, tile)
         positive_start, values = _positive_values(units, metric, pairing, instances, sizes)
         similarities = products(rough[tile], references, metric)
-        sharing_start, sharing = _sharing(pairing, tile)
+        sharing_start, sharing = excluded.sharing(pairing, tile)
         found, negatives = np.empty(len(instances)), np.zeros(len(instances), dtype=np.int64)
-
-        def work(first: int, last: int) -> None:
-            score_tile(
-                similarities, slack, units, metric, tile, task.candidates, pairing.neg_differ, task.check, sharing_start, sharing,
-                instance_start, positive_start, values, optimistic, first, last, found, negatives,
-            )  # fmt: skip
-
-        over_ranges(work, len(tile), threads, smallest=max(1, 200_000 // (len(task.candidates) + 1)))
+        score_tile(
+            similarities, slack, units, metric, tile, task.candidates, excluded.differ, excluded.like_start, excluded.like,
+            sharing_start, sharing, instance_start, positive_start, values, optimistic, found, negatives,
+        )  # fmt: skip
         precision[instances] = found
         n_positives[instances] = np.diff(positive_start)
         n_negatives[instances] = negatives
 
-    for task in tasks(pairing, np.unique(pairing.instance_rows)):
-        rows = task.rows[np.argsort(first_group[task.rows], kind="stable")]
-        references = rough[task.candidates]
-        most = int(sizes[pairing.instance_groups[_instances(starts, by_row, rows)[1]]].max(initial=0))
-        height = max(16, _TILE_BYTES // (4 * (len(task.candidates) + 2 * most + 1)))
-        for start in range(0, len(rows), height):
-            score_rows(task, rows[start : start + height], references)
+    # Each thread scores tiles of its own; a BLAS with threads of its own would make them wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        for batch in batches():
+            over_items(score_rows, batch, threads)
     return precision, n_positives, n_negatives
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Which candidates of a task are no negatives of a query, where that has to be looked up."""
+
+    differ: Codes
+    like_start: Integers
+    like: Integers
+    places: Integers
+    """Place of each profile among the candidates, -1 for others; empty without multilabels."""
+
+    @classmethod
+    def of(cls, pairing: Pairing, task: Task) -> Excluded:
+        """Candidates by their codes."""
+        differ = pairing.neg_differ if task.check else pairing.neg_differ[:0]
+        size = int(differ.max(initial=-1)) + 1
+        lists = [Lists.of_codes(codes[task.candidates].astype(np.int64), size) for codes in differ]
+        places = np.zeros(0, dtype=np.int64)
+        if pairing.labels is not None:
+            places = np.full(pairing.n, -1, dtype=np.int64)
+            places[task.candidates] = np.arange(len(task.candidates))
+        shape = (len(lists), -1) if lists else (0, 0)
+        like_start, like = (
+            np.array([getattr(of_column, part) for of_column in lists], dtype=np.int64).reshape(shape)
+            for part in ("start", "items")
+        )
+        return cls(differ, like_start, like, places)
+
+    def sharing(self, pairing: Pairing, tile: Integers) -> tuple[Integers, Integers]:
+        """For each row of a tile, the candidates that share a label with it."""
+        if pairing.labels is None or pairing.bearers is None:
+            return np.zeros(len(tile) + 1, dtype=np.int64), _NO_SHARING
+        found = []
+        for row in tile:
+            of_labels = [pairing.bearers[int(label)] for label in pairing.labels[int(row)]]
+            # A profile without any label is still not its own negative.
+            places = self.places[np.concatenate([*of_labels, [row]])]
+            found.append(places[places >= 0])
+        start = np.concatenate([[0], np.cumsum([len(places) for places in found])])
+        return start.astype(np.int64), np.concatenate(found).astype(np.int64)
+
+
+Work = tuple[Task, Floats, Excluded, Integers]
+"""A task, its candidates' rough rows, who among them is no negative, and the rows of a tile."""
+
+
+def _rows_of(rough: Floats, rows: Integers) -> Floats:
+    """Some rows; no copy where they lie side by side."""
+    first, last = int(rows[0]) if rows.size else 0, int(rows[-1]) + 1 if rows.size else 0
+    together = last - first == rows.size and bool(np.all(np.diff(rows) == 1))
+    return rough[first:last] if together else rough[rows]
 
 
 def _instances(starts: Integers, by_row: Integers, rows: Integers) -> tuple[Integers, Integers]:
@@ -146,10 +216,7 @@ def _positive_values(
     if small.any():
         found = np.empty(int(small.sum()))
         a, b = left[small], right[small]
-        threads = resources.current().threads
-        over_ranges(
-            lambda i, j: listed_similarities(units, a[i:j], b[i:j], metric, found[i:j]), len(a), threads, smallest=4096
-        )
+        listed_similarities(units, a, b, metric, found)
         values[small] = found
     for group in np.unique(groups[large]):
         which = np.flatnonzero(groups == group)
@@ -158,17 +225,3 @@ def _positive_values(
             span = slice(start[instance], start[instance + 1])
             values[span] = block[local, slots[span]]
     return start, values
-
-
-def _sharing(pairing: Pairing, tile: Integers) -> tuple[Integers, Integers]:
-    """For each row of a tile, the profiles that share a label with it."""
-    if pairing.labels is None or pairing.bearers is None:
-        return np.zeros(len(tile) + 1, dtype=np.int64), _NO_SHARING
-    found = []
-    for row in tile:
-        of_labels = [pairing.bearers[int(label)] for label in pairing.labels[int(row)]]
-        # A profile without any label is still not its own negative.
-        found.append(np.concatenate([*of_labels, [row]]))
-    return np.concatenate([[0], np.cumsum([len(f) for f in found])]).astype(np.int64), np.concatenate(found).astype(
-        np.int64
-    )

@@ -27,7 +27,10 @@ def test_counting_is_exact_whatever_the_slack(seed, m, slack):
     levels, times = np.empty(m), np.empty(m, dtype=np.int64)
     n = falling_levels(exact[rng.integers(1, 60, size=m)], levels, times)
     above, level = np.empty(m, dtype=np.int64), np.empty(m, dtype=np.int64)
-    count_around(rough[who], who, 120, levels, n, slack + 1e-6, units, 0, 0, above, level)
+    near = np.empty(120, dtype=np.int64)
+    count_around(
+        rough[who], who, levels, n, slack + 1e-6, units, 0, 0, np.empty(120, dtype=np.int32), near, above, level
+    )
     cells = np.rint(exact[who] * 2**32)
     for k in range(n):
         assert above[k] == (cells > round(levels[k] * 2**32)).sum()
@@ -36,4 +39,26 @@ def test_counting_is_exact_whatever_the_slack(seed, m, slack):
 
 
 def test_both_ways_of_counting_are_used():
-    assert 3 < ranking._FEW < 60
+    assert 120 * 3 < ranking._LITTLE < 120 * 60
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1.0, 1e9])
+def test_buckets_count_what_comparing_counts(dtype, size):
+    """Thousands of negatives, some left out, at levels close together, far apart and at the ends."""
+    rng = np.random.default_rng(3)
+    n = 5000
+    line = (size * rng.normal(size=n)).astype(dtype)
+    units = line[:, None].astype(float)
+    units = np.vstack([units, [[1.0]]])
+    line[rng.integers(0, n, size=300)] = -np.inf
+    chosen = np.concatenate([np.sort(line[np.isfinite(line)])[[0, 1, 2, -2, -1]], rng.normal(size=20) * size])
+    levels, times = np.empty(25), np.empty(25, dtype=np.int64)
+    found = falling_levels(chosen.astype(float), levels, times)
+    above, level = np.empty(25, dtype=np.int64), np.empty(25, dtype=np.int64)
+    room = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int64)
+    count_around(line, np.arange(n), levels, found, 0.0, units, n, 0, *room, above, level)
+    exact = line.astype(float)
+    for k in range(found):
+        assert above[k] == (exact > levels[k] + 2.0**-33).sum()
+        assert level[k] == (abs(exact - levels[k]) <= 2.0**-33).sum()
