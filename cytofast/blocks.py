@@ -32,8 +32,6 @@ FloatMatrix = NDArray[np.float32] | NDArray[np.float64]
 
 # A block is held as the frame that was read, the matrix made of it, and the scratch of a kernel in float64.
 _COPIES = 6
-_CACHED_COLUMNS = 64
-"""Columns turned into rows at once: they and the rows they touch stay in cache."""
 _BLOCKS = 8
 """A large lazy table is cut into at least so many blocks: the next is read while one is computed with."""
 _WORTH_READING = 32 << 20
@@ -178,19 +176,6 @@ def take_columns(profiles: Table, names: Sequence[str]) -> Table:
     return cast("Table", profiles[list(names)] if isinstance(profiles, pl.DataFrame) else profiles.select(names))
 
 
-def to_rows(columns: Sequence[NDArray[Any]], order: NDArray[np.int64]) -> FloatMatrix:
-    """Rows in this order, ``float[n_rows, n_columns]`` in C order, of columns as ``Series.to_numpy`` gives them."""
-    dtype = np.float32 if all(column.dtype == np.float32 for column in columns) else np.float64
-    rows = np.empty((len(order), len(columns)), dtype=dtype)
-    some = np.empty((_CACHED_COLUMNS, len(order)), dtype=dtype)
-    for start in range(0, len(columns), _CACHED_COLUMNS):
-        block = columns[start : start + _CACHED_COLUMNS]
-        for place, column in zip(some, block, strict=False):
-            place[:] = column[order]
-        rows[:, start : start + len(block)] = some[: len(block)].T
-    return rows
-
-
 def to_block(
     frame: pl.DataFrame, features: Sequence[str], by: Sequence[str] = (), mask: NDArray[np.bool_] | None = None
 ) -> Block:
@@ -209,10 +194,11 @@ def to_frame(values: NDArray[Any], dtypes: Mapping[str, pl.DataType]) -> pl.Data
     if columns.dtype in (np.float32, np.float64):
         frame = sharing_frame(columns, list(dtypes))
         holed = [name for name, hole in zip(dtypes, np.isnan(columns).any(axis=1), strict=True) if hole]
-        frame = frame.with_columns(pl.col(holed).fill_nan(None))
+        if holed:
+            frame = frame.with_columns(pl.col(holed).fill_nan(None))
     else:
         frame = pl.DataFrame(dict(zip(dtypes, columns, strict=True)))
-    own = frame.schema
+    own = dict(zip(dtypes, frame.dtypes, strict=True))
     return frame.cast({name: dtype for name, dtype in dtypes.items() if own[name] != dtype})
 
 

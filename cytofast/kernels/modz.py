@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytofast.kernels.jit import over_ranges
 from cytofast.kernels.ranks import rank_units
 
 Floats = NDArray[np.floating]
 Doubles = NDArray[np.float64]
+
+
+_STRIP_BYTES = 1 << 20
+"""Rows of whole groups that a thread correlates at once: they stay in its cache."""
 
 
 class SameSize(NamedTuple):
@@ -32,8 +38,18 @@ def _unit(rows: Doubles) -> Doubles:
     return rows
 
 
-def _units(rows: Floats, rank: bool, threads: int) -> Doubles:
-    return rank_units(rows, threads) if rank else _unit(np.array(rows, dtype=np.float64))
+def _fill_units(rows: Floats, rank: bool, threads: int, out: Doubles) -> None:
+    if rank:
+        rank_units(rows, threads, out)
+    else:
+        out[:] = rows
+        _unit(out)
+
+
+def _units(rows: Floats, rank: bool) -> Doubles:
+    out = np.empty(rows.shape)
+    _fill_units(rows, rank, 1, out)
+    return out
 
 
 def replicate_correlations(
@@ -57,25 +73,40 @@ def replicate_correlations(
     """
     present: NDArray[np.bool_] = np.isfinite(rows)
     whole: NDArray[np.bool_] = np.all(present, axis=1)
-    if whole.all():
-        units = _units(rows, rank, threads)
-    else:
-        units = np.empty(rows.shape)
-        units[whole] = _units(rows[whole], rank, threads)
     sizes = np.diff(bounds)
     out = []
     for size in np.unique(sizes):
         groups = np.flatnonzero(sizes == size)
         members = bounds[groups, None] + np.arange(size)
-        stack = stacked(units, members)
-        # Rows of length 1 cannot overflow: BLAS flags what it computes of the padding of small matrices.
-        with np.errstate(over="ignore", invalid="ignore"):
-            r = stack @ stack.transpose(0, 2, 1)
+        r = np.empty((len(groups), size, size))
+        strip = max(1, _STRIP_BYTES // (8 * max(1, int(size) * rows.shape[1])))
+        n_strips = -(-len(groups) // strip)
+        correlate = partial(_correlate, rows, whole, members, strip, rank, threads if n_strips == 1 else 1, r)
+        over_ranges(correlate, n_strips, threads)
         for gappy in np.flatnonzero(~whole[members].all(axis=1)):
             r[gappy] = _with_gaps(rows[members[gappy]], present[members[gappy]], rank)
         r[:, np.arange(size), np.arange(size)] = np.nan
         out.append(SameSize(groups, members, np.clip(r, -1.0, 1.0, out=r)))
     return out
+
+
+def _correlate(
+    rows: Floats, whole: NDArray[np.bool_], members: NDArray[np.int64], strip: int, rank: bool, threads: int, r: Doubles,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """Strips ``first`` to ``last``, each of ``strip`` groups; what has gaps is left to :func:`_with_gaps`."""
+    # One room for all strips: fresh memory costs more than what is computed in it.
+    room = np.empty((strip, members.shape[1], rows.shape[1]))
+    for start in range(first * strip, min(last * strip, len(members)), strip):
+        part = members[start : start + strip]
+        stack = stacked(rows, part)
+        if not whole[part].all():
+            stack = np.where(whole[part][..., None], stack, 0.0)
+        units = room[: len(part)]
+        _fill_units(stack.reshape(-1, rows.shape[1]), rank, threads, units.reshape(-1, rows.shape[1]))
+        # Rows of length 1 cannot overflow: BLAS flags what it computes of the padding of small matrices.
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.matmul(units, units.transpose(0, 2, 1), out=r[start : start + len(part)])
 
 
 def stacked(rows: Floats, members: NDArray[np.int64]) -> Floats:
@@ -91,7 +122,7 @@ def _with_gaps(rows: Floats, present: NDArray[np.bool_], rank: bool) -> Doubles:
     if not present.any():
         return np.full((len(rows), len(rows)), np.nan)
     if (present == common).all():
-        units = _units(rows[:, common], rank, 1)
+        units = _units(rows[:, common], rank)
         return units @ units.T
     n = len(rows)
     r = np.full((n, n), np.nan)
@@ -99,7 +130,7 @@ def _with_gaps(rows: Floats, present: NDArray[np.bool_], rank: bool) -> Doubles:
         for b in range(a):
             both = present[a] & present[b]
             if both.sum() > 1:
-                units = _units(rows[[a, b]][:, both], rank, 1)
+                units = _units(rows[[a, b]][:, both], rank)
                 r[a, b] = r[b, a] = units[0] @ units[1]
     return r
 

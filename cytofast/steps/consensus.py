@@ -22,7 +22,6 @@ from cytofast.blocks import (
     require_rows,
     take_columns,
     to_frame,
-    to_rows,
 )
 from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.kernels.modz import means_of_pairs, replicate_correlations, stacked, weighted_sums, weights_of
@@ -211,10 +210,12 @@ def _batches(rows: pl.DataFrame, by: list[str], features: list[str]) -> Iterator
     bounds = np.zeros(keys.height + 1, dtype=np.int64)
     np.cumsum(np.bincount(codes, minlength=keys.height), out=bounds[1:])
     most = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 8) // (8 * max(1, len(features))))
-    columns = [column.to_numpy() for column in take_columns(rows, features).get_columns()]
+    values = take_columns(rows, features)
+    if not any(dtype.is_float() for dtype in values.dtypes):
+        values = values.cast(pl.Float64)
     first = 0
     while first < keys.height:
         last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + most, side="right")) - 1)
         low, high = bounds[first], bounds[last]
-        yield to_rows(columns, order[low:high]), bounds[first : last + 1] - low
+        yield values[order[low:high]].to_numpy(order="c"), bounds[first : last + 1] - low
         first = last

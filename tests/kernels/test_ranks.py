@@ -1,7 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.stats import rankdata
 
 from cytofast.kernels.ranks import average_ranks, to_digits, value_counts
 from cytofast.kernels.spearman import gappy_rank_correlations
@@ -21,6 +23,35 @@ def test_ranks_are_those_of_the_definition(row, single):
     for line, ranked in zip(x, got, strict=True):
         present = ~np.isnan(line)
         assert_array_equal(ranked[present], oracle_wells.ranks(line[present].tolist()))
+        assert np.isnan(ranked[~present]).all()
+
+
+@pytest.mark.parametrize("n", [40, 3_000, 20_000])
+@pytest.mark.parametrize("single", [True, False])
+def test_ranks_of_every_kind_of_row(n, single):
+    """Bells, far outliers, mostly zeros, narrow bands, whole numbers, the ends of what a float can be."""
+    rng = np.random.Generator(np.random.PCG64(n))
+    bell = rng.normal(size=n)
+    few = np.where(rng.random(n) < 0.01, 1e6 * bell, bell)
+    ends = np.where(rng.random(n) < 0.5, bell * 1e30, bell * 1e-37)
+    odd = np.where(rng.random(n) < 0.01, np.inf * np.sign(bell), bell)
+    rows = [
+        bell,
+        few,
+        np.where(bell > 1, bell, 0.0),
+        1000 + bell,
+        1e6 + bell,
+        np.rint(bell * 3),
+        ends,
+        odd,
+        -few,
+        np.exp(9 * bell),
+    ]
+    x = np.array(rows).astype(np.float32 if single else np.float64)
+    x[1, ::7] = np.nan
+    for line, ranked in zip(x, average_ranks(x, 2), strict=True):
+        present = ~np.isnan(line)
+        assert_array_equal(ranked[present], rankdata(line[present]))
         assert np.isnan(ranked[~present]).all()
 
 
