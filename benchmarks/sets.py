@@ -84,7 +84,7 @@ USUAL = [
     *_many("null_generation", {"total": 1_000}),
     *_many("configurations", {"configurations": 500}, contenders=OURS),
     *_many("ingest_csv", {"cells": 5_000, "wells": 96}, rounds=1),
-    *_many("ingest_sqlite", {"cells": 5_000, "wells": 96}, rounds=1),
+    *_many("ingest_sqlite", {"cells": 5_000, "features": 300}, rounds=1),
     *_many("sql", *({"cells": 2_000_000, "plates": 10, "query": query} for query in QUERIES), rounds=1),
 ]
 
@@ -121,7 +121,9 @@ FULL = [
     *_many("activity", {"rows": 60_000}, contenders=OURS, **ONCE),
     *_many("consistency", {"rows": 20_000}, contenders=OURS, **ONCE),
     *_many("ingest_csv", {"cells": 50_000, "wells": 384}, **ONCE),
-    *_many("ingest_sqlite", {"cells": 50_000, "wells": 384}, **ONCE),
+    *_many("ingest_sites", {"copies": 20}),
+    *_many("ingest_sqlite", {"cells": 48_400, "features": 1_201}, repeats=0),
+    *_many("ingest_sqlite", {"cells": 48_400, "features": 1_201, "memory": "512MB"}, contenders=OURS, repeats=0),
     *_many("sql", *({"cells": 75_000_000, "plates": 107, "query": query} for query in QUERIES), **ONCE),
     *_many("profile_wells", PLATE, contenders=BY_HAND, repeats=0),
     *_many("profile_wells", PLATE, contenders=OURS, repeats=0, cold=True),

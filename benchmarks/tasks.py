@@ -109,9 +109,14 @@ TASKS: dict[str, Task] = {
         "ingest of CellProfiler CSV, {cells:,} cells of {wells} wells", well_shapes.csv_export, ("cells", "wells", "sites"),
         ("cytofast", "cytotable"), {"cells": 48, "wells": 12}, True, {"sites": 1},
     ),
+    "ingest_sites": Task(
+        "ingest of CellProfiler CSV, {copies} copies of the site {site}", well_shapes.site_copies, ("copies", "site"),
+        ("cytofast", "cytotable"), {"copies": 2, "site": "example"}, True, {"site": "cpjump1_BR00116991-A01-1"},
+    ),
     "ingest_sqlite": Task(
-        "ingest of CellProfiler SQLite, {cells:,} cells of {wells} wells", well_shapes.sqlite_export,
-        ("cells", "wells", "sites"), ("cytofast", "cytotable", "pycytominer"), {"cells": 48, "wells": 12}, True, {"sites": 1},
+        "ingest of CellProfiler SQLite, {cells:,} cells x {features:,} ({memory})", well_shapes.sqlite_export,
+        ("cells", "wells", "features"), ("cytofast", "cytotable", "pycytominer"),
+        {"cells": 48, "wells": 12, "features": 9}, True, {"wells": 384, "memory": "2GB"},
     ),
     "sql": Task(
         "SQL: {query} ({cells:,} cells on {plates} plates)", sql_store.make, ("cells", "plates"),

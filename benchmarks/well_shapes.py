@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import polars as pl
 import cytofast
 
 CHUNK = 5_000
+REAL_DATA = Path(os.environ.get("CYTOFAST_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
 def _generator(*key: int) -> np.random.Generator:
@@ -108,30 +111,60 @@ def csv_export(folder: Path, shape: dict) -> None:
     cytofast.write_example(folder / "export", plates=1, wells=shape["wells"], sites=shape["sites"], cells_per_site=each)
 
 
+def site_copies(folder: Path, shape: dict) -> None:
+    """``{copies, site}``: one site's CSV files as so many wells, with an ImageNumber each.
+
+    ``site`` is the folder of a real site below ``single_cell/`` of $CYTOFAST_REAL_DATA, or ``example``, a made one.
+    """
+    if shape["site"] == "example":
+        made = folder / "example"
+        cytofast.write_example(made, plates=1, wells=6, sites=1, cells_per_site=20)
+        site = min(path.parent for path in (made / "analysis").rglob("Cells.csv"))
+    else:
+        site = REAL_DATA / "single_cell" / shape["site"]
+        if not site.is_dir():
+            raise SystemExit(f"no folder {site}: set CYTOFAST_REAL_DATA to the folder of the real data")
+    for number in range(1, shape["copies"] + 1):
+        well = f"{'ABCDEFGHIJKLMNOP'[(number - 1) // 24]}{(number - 1) % 24 + 1:02d}"
+        target = folder / "export" / "analysis" / "copies" / "PLATE1" / "analysis" / f"PLATE1-{well}-1"
+        target.mkdir(parents=True)
+        for path in sorted(site.glob("*.csv")):
+            table = pl.read_csv(path, infer_schema=False).with_columns(ImageNumber=pl.lit(str(number)))
+            if path.name == "Image.csv":
+                table = table.with_columns(
+                    Metadata_Plate=pl.lit("PLATE1"), Metadata_Well=pl.lit(well), Metadata_Site=pl.lit("1")
+                )
+            table.write_csv(target / path.name)
+
+
 def sqlite_export(folder: Path, shape: dict) -> None:
-    """The same plate as one CellProfiler SQLite file, ``folder/EX00100001.sqlite``: tables Image, Cells, Cytoplasm, Nuclei."""
-    csv_export(folder, shape)
-    sites = sorted((folder / "export" / "analysis").rglob("Image.csv"))
+    """``{cells, wells, features}``: a plate as one CellProfiler SQLite file, ``folder/EX00100001.sqlite``, as cytominer-database
+    writes it: tables Image, Cells, Cytoplasm and Nuclei, one image a well, a third of the features in each compartment."""
+    rng, wells, cells = _generator(5), shape["wells"], shape["cells"]
+    folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "EX00100001.sqlite")
-    for table in ("Image", "Cells", "Cytoplasm", "Nuclei"):
-        frames = [_prefixed(pl.read_csv(path.parent / f"{table}.csv", infer_schema_length=None, null_values="nan"), table)
-                  for path in sites if (path.parent / f"{table}.csv").exists()]  # fmt: skip
-        whole = pl.concat(frames, how="vertical_relaxed")
-        names = ", ".join(f'"{name}" {_sql_type(whole[name])}' for name in whole.columns)
-        connection.execute(f"CREATE TABLE {table} ({names})")
-        marks = ", ".join("?" * whole.width)
-        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", whole.iter_rows())
+
+    def fill(table: str, columns: list[str], rows: Iterable[Sequence[object]]) -> None:
+        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
+
+    image = ["Image_Metadata_Plate TEXT", "Image_Metadata_Well TEXT", "Image_Metadata_Site INTEGER"]
+    keys = ["TableNumber INTEGER", "ImageNumber INTEGER"]
+    names = [f"{'ABCDEFGHIJKLMNOP'[well // 24]}{well % 24 + 1:02d}" for well in range(wells)]
+    fill("Image", [*keys, *image], [(1, i + 1, "EX00100001", name, 1) for i, name in enumerate(names)])
+    image_number = np.sort(np.arange(cells) % wells) + 1
+    object_number = np.arange(cells) - np.searchsorted(image_number, image_number) + 1
+    for place, table in enumerate(("Cells", "Cytoplasm", "Nuclei")):
+        count = shape["features"] // 3 + (place < shape["features"] % 3)
+        features = [f"{table}_AreaShape_Area", *(f"{table}_Intensity_f{i}" for i in range(1, count))]
+        own = [*keys, "ObjectNumber INTEGER"]
+        parents = ["Cytoplasm_Parent_Cells", "Cytoplasm_Parent_Nuclei"] if table == "Cytoplasm" else []
+
+        def rows(count: int = count, parents: list[str] = parents) -> Iterator[tuple[object, ...]]:
+            for i, number in zip(image_number.tolist(), object_number.tolist(), strict=True):
+                yield 1, i, number, *(number for _ in parents), *rng.standard_normal(count).tolist()
+
+        columns = [*own, *(f"{name} INTEGER" for name in parents), *(f"{name} REAL" for name in features)]
+        fill(table, columns, rows())
     connection.commit()
     connection.close()
-
-
-def _prefixed(frame: pl.DataFrame, table: str) -> pl.DataFrame:
-    """Columns as cytominer-database names them."""
-    own = {"ImageNumber", "ObjectNumber"}
-    image = {f"Metadata_{key}": f"Image_Metadata_{key}" for key in ("Plate", "Well", "Site")}
-    new = image if table == "Image" else {name: f"{table}_{name}" for name in frame.columns if name not in own}
-    return frame.rename(new).select(pl.lit(1).alias("TableNumber"), pl.all())
-
-
-def _sql_type(column: pl.Series) -> str:
-    return "INTEGER" if column.dtype.is_integer() else "REAL" if column.dtype.is_float() else "TEXT"

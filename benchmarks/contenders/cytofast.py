@@ -200,6 +200,9 @@ def ingest_csv(source, out, shape):
     return _ingested(source / "export" / "analysis", out)
 
 
+ingest_sites = ingest_csv
+
+
 def ingest_sqlite(source, out, shape):
     return _ingested(source / "EX00100001.sqlite", out)
 

@@ -32,6 +32,9 @@ def ingest_csv(source, out, shape):
     return _converted(source / "export" / "analysis", out, source_datatype="csv", preset="cellprofiler_csv")
 
 
+ingest_sites = ingest_csv
+
+
 def ingest_sqlite(source, out, shape):
     return _converted(
         source / "EX00100001.sqlite", out, source_datatype="sqlite", preset="cellprofiler_sqlite_pycytominer"
