@@ -224,7 +224,8 @@ def fraction_retrieved(
         On ``q_value``.
     n_bootstrap, confidence, seed
         Perturbations are drawn with replacement so many times; the interval holds this share of the fractions. It says how
-        much the fraction hangs on the perturbations that were chosen; it does not correct q-values again.
+        much the fraction hangs on the perturbations that were chosen; it does not correct q-values again. Where none or all
+        are retrieved every draw is alike, so the interval is the exact one of a share (Clopper and Pearson 1934).
 
     Returns
     -------
@@ -255,9 +256,12 @@ def fraction_retrieved(
         # The fraction of a resample is a binomial share: no need to draw the perturbations themselves.
         shares = generator(seed).binomial(n, hits / n, size=n_bootstrap) / n if n else np.full(1, np.nan)
         tail = (1 - confidence) / 2
-        rows.append(
-            (hits / n if n else None, *np.quantile(shares, [tail, 1 - tail]).tolist(), hits, n, len(values) - n)
-        )
+        lower, upper = np.quantile(shares, [tail, 1 - tail]).tolist()
+        if n and hits == 0:
+            upper = 1 - tail ** (1 / n)
+        elif n and hits == n:
+            lower = tail ** (1 / n)
+        rows.append((hits / n if n else None, lower, upper, hits, n, len(values) - n))
     names = ["fraction_retrieved", "lower", "upper", "n_retrieved", "n_perturbations", "n_untested"]
     found = pl.DataFrame(rows, schema=names, orient="row").with_columns(
         pl.col("lower", "upper").cast(pl.Float64).fill_nan(None)

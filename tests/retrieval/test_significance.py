@@ -1,6 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import beta
 
 from cytofast.errors import DataError, RecipeError, SchemaError
 from cytofast.retrieval.significance import fraction_retrieved, mean_average_precision
@@ -78,7 +79,7 @@ def test_perturbations_without_precision_stay_with_nulls_and_do_not_count():
     fraction = fraction_retrieved(found, threshold=0.5)
     assert fraction.row(0, named=True) == {
         "fraction_retrieved": 1.0,
-        "lower": 1.0,
+        "lower": pytest.approx(0.025**0.5),
         "upper": 1.0,
         "n_retrieved": 2,
         "n_perturbations": 2,
@@ -146,3 +147,15 @@ def test_draws_belong_to_the_number_that_the_seed_is_whatever_its_type(null):
 def test_settings_of_a_wrong_kind_are_said(setting, message):
     with pytest.raises(RecipeError, match=message):
         mean_average_precision(ap_table([1.0], [1], [10]), "Metadata_pert", **setting)
+
+
+def test_none_and_all_retrieved_leave_room_for_doubt():
+    """A bootstrap of 20 misses only ever draws misses; Clopper and Pearson know that 17 % could have hidden."""
+    q = pl.Series("q_value", [0.5] * 20 + [0.01] * 20)
+    table = pl.DataFrame({"Metadata_Time": ["none"] * 20 + ["all"] * 20}).with_columns(q)
+    found = fraction_retrieved(table, by="Metadata_Time")
+    exact = beta.ppf([0.025, 0.975], [20, 1], [1, 20])
+    assert found.select("fraction_retrieved", "lower", "upper").rows() == [
+        (1.0, pytest.approx(exact[0]), 1.0),
+        (0.0, 0.0, pytest.approx(exact[1])),
+    ]
