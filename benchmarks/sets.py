@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from benchmarks.tasks import TASKS, Shape, filled
 
 OURS = ("cytofast",)
+ONCE: dict[str, int] = {"rounds": 1, "repeats": 0}
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _many(task: str, *shapes: Shape, **options) -> list[Measurement]:
 
 
 def _curve(*shapes: Shape) -> list[Measurement]:
-    return _many("profile_wells", *shapes, contenders=OURS, repeats=0)
+    return _many("profile_wells", *shapes, contenders=OURS, **ONCE)
 
 
 SMOKE = [Measurement(name, task.smoke, rounds=1, repeats=1) for name, task in TASKS.items()] + [
@@ -67,8 +68,6 @@ PLATE = {"cells": 700_000, "features": 5_792}
 FEWER = {"cells": 100_000, "features": 5_792}
 QUERIES = ("open", "count by plate", "well median of three", "join, count by target", "filter, five columns")
 BY_HAND = ("cytofast", "numpy", "polars_blocks", "pycytominer")
-ONCE = {"rounds": 1, "repeats": 0}
-
 USUAL = [
     *_many("profile_wells", {"cells": 100_000, "features": 2_000}, contenders=BY_HAND),
     *_many("aggregate", {"cells": 100_000, "features": 1_000, "layout": "others"}, rounds=1),

@@ -30,7 +30,7 @@ SECTIONS = {
     "Single cells": ("aggregate", "profile_wells", "normalize_cells", "recipe", "recipe_to_map"),
     "Wells": ("normalize_wells", "select_correlated", "modz", "sphere", "select_and_sphere"),
     "Retrieval": ("activity", "consistency", "average_precision", "null_generation", "configurations"),
-    "Ingest": ("ingest_csv", "ingest_sqlite"),
+    "Ingest": ("ingest_csv", "ingest_sites", "ingest_sqlite"),
     "SQL": ("sql",),
 }
 CURVES = "One plate and several: how time and memory grow"
