@@ -159,11 +159,11 @@ def unused_name(name: str, taken: Sequence[str]) -> str:
 
 def to_matrix(frame: pl.DataFrame, features: Sequence[str]) -> FloatMatrix:
     """``float[n_rows, n_features]`` in Fortran order: float32 if every column is, else float64; missing is NaN."""
-    schema = frame.schema  # made anew at each access: slow for thousands of columns
-    dtype = pl.Float32 if all(schema[name] == pl.Float32 for name in features) else pl.Float64
     if not features:
         return np.empty((frame.height, 0), dtype=np.float32, order="F")
     chosen = take_columns(frame, features)
+    schema = chosen.schema  # of these only: made anew at each access, it is slow for thousands of columns
+    dtype = pl.Float32 if all(schema[name] == pl.Float32 for name in features) else pl.Float64
     wrong = [name for name in features if schema[name] != dtype]
     matrix = (chosen.with_columns(pl.col(wrong).cast(dtype)) if wrong else chosen).to_numpy(order="fortran")
     # A single column comes back without an order of its own; a zero-copy view must not be written to.

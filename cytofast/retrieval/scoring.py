@@ -20,7 +20,7 @@ from cytofast.retrieval.profiles import Comparable
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
-_TILE_BYTES = 32 << 20
+_TILE_BYTES = 64 << 20
 """Similarities that all threads together hold."""
 _LEAST_TILE = 1 << 16
 """Similarities that are worth a tile of their own."""

@@ -11,12 +11,13 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cytofast import resources
 from cytofast.blocks import column_blocks, to_matrix
 from cytofast.errors import DataError, RecipeError
 from cytofast.kernels.comoments import pairwise_correlations, spreads_of, to_correlations
-from cytofast.kernels.jit import over_ranges
+from cytofast.kernels.jit import over_items, over_ranges
 from cytofast.kernels.ranks import average_ranks
 from cytofast.kernels.redundancy import absolute_sums, close_calls, levels, losers_in_turn, losers_of_pairs, partners
 from cytofast.kernels.spearman import gappy_rank_correlations
@@ -148,11 +149,12 @@ class DropCorrelated(Selection):
         """The matrix of r, exact where the rule looks closely, and the sums of abs(r)."""
         if self.method == "spearman":
             return _with_sums(_rank_correlations(profiles, features))
-        n_bytes = 4 * len(features) * (profiles.height if isinstance(profiles, pl.DataFrame) else 0)
+        count = len(features)
         if (
             isinstance(profiles, pl.DataFrame)
-            and profiles.height * len(features) ** 2 > _SMALL
-            and n_bytes < resources.current().working_bytes // 4
+            and profiles.height * count**2 > _SMALL
+            # Units, r and a product of single floats, beside the table that is there already.
+            and 4 * count * profiles.height + 12 * count**2 < resources.current().working_bytes * 2 // 3
         ):
             units = _single_units(profiles, features)
             if units is not None:
@@ -229,13 +231,19 @@ def _dots(frame: pl.DataFrame, features: list[str], low: NDArray[np.int64], high
 def _exact_sums(frame: pl.DataFrame, features: list[str], chosen: NDArray[np.int64]) -> Doubles:
     """Sums of abs(r) of some features with all, in double precision."""
     out = np.zeros(len(chosen))
-    step = max(64, (256 << 20) // (8 * frame.height))
+    step = max(_WIDTH, (256 << 20) // (8 * frame.height))
     for start in range(0, len(chosen), step):
         part = slice(start, start + step)
         ours = _double_units(frame, [features[i] for i in chosen[part]])
-        for other in range(0, len(features), step):
-            theirs = _double_units(frame, features[other : other + step])
-            out[part] += np.abs(np.clip(ours @ theirs.T, -1.0, 1.0)).sum(axis=1)
+
+        def work(first: int, ours: Doubles = ours) -> Doubles:
+            theirs = _double_units(frame, features[first : first + _WIDTH])
+            sums: Doubles = np.abs(np.clip(ours @ theirs.T, -1.0, 1.0)).sum(axis=1)
+            return sums
+
+        with threadpool_limits(1, user_api="blas"):
+            # Added in the order of the features, whoever was first.
+            out[part] = sum(over_items(work, range(0, len(features), _WIDTH), resources.current().threads))
     return out
 
 
