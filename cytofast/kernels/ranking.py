@@ -107,7 +107,7 @@ def _bucket(value: np.floating, low: np.floating, scale: np.floating) -> np.int3
     """Bucket of a similarity: never falling with it; 0 is below all levels, the last above them."""
     kind = type(value)
     place = (value - low) * scale + kind(1.0)
-    return np.int32(min(max(place, kind(0.0)), kind(_BUCKETS - 1)))
+    return np.int32(min(place, kind(_BUCKETS - 1))) if place > kind(0.0) else np.int32(0)
 
 
 @compiled
@@ -243,7 +243,7 @@ def score_tile(
     metric: int,
     rows: Integers,
     candidates: Integers,
-    differ: Codes,
+    codes: Integers,
     like_start: Integers,
     like: Integers,
     sharing_start: Integers,
@@ -266,10 +266,9 @@ def score_tile(
         The profiles, for the exact similarities of what is too near to call.
     rows, candidates
         Which profile a tile row or column is.
-    differ
-        ``int32[n_columns, n_profiles]``: a negative differs from the query in each of them; no columns if all do.
-    like_start, like
-        The tile's columns with each code: those of column ``c`` and code ``k`` begin at ``like_start[c, k]``.
+    codes, like_start, like
+        In each column ``c`` of the metadata in which a negative differs from its query, ``codes[c, row]`` is that of the
+        query, and the tile's columns of code ``k`` begin in ``like[c]`` at ``like_start[c, k]``.
     sharing_start, sharing
         For each tile row the columns of profiles that share a label with it and so are no negatives; empty without multilabels.
     instance_start
@@ -289,8 +288,8 @@ def score_tile(
         line = similarities[row]
         # Minus infinity is below every level, so the negatives need not be moved together.
         n = width
-        for c in range(differ.shape[0]):
-            code = differ[c, query]
+        for c in range(codes.shape[0]):
+            code = codes[c, row]
             for k in range(like_start[c, code], like_start[c, code + 1]):
                 n -= line[like[c, k]] != -np.inf
                 line[like[c, k]] = -np.inf

@@ -38,6 +38,8 @@ _CHUNK = 16384
 """Rows that are copied out of a table at once."""
 _STRIP = 512
 """Rows that a thread scales at once: few enough to stay in its cache."""
+_FAR = 1e120
+"""Values up to which squares of distances between thousands of features are surely finite."""
 _OWN = frozenset({"average_precision", "n_pos_pairs", "n_total_pairs", "normalized_average_precision"})
 
 
@@ -220,8 +222,23 @@ def comparable(
         ready = _usable(ready, states, values, where, on_invalid)
     if metric == EUCLIDEAN:
         content = ready.units.copy()
-        ready = replace(ready, content=content, scale=centred_rows(ready.units))
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = centred_rows(ready.units)
+        _require_comparable(ready, content, where)
+        ready = replace(ready, content=content, scale=scale)
     return ready
+
+
+def _require_comparable(ready: Comparable, content: Doubles, where: str) -> None:
+    """Squares of distances must not overflow: then all would be infinite, and tied."""
+    largest = np.maximum(np.abs(content).max(axis=1, initial=0.0), np.abs(ready.units).max(axis=1, initial=0.0))
+    too_far = ~(largest <= _FAR)  # NaN as well
+    if too_far.any():
+        raise DataError(
+            f"{where}: {int(too_far.sum()):,} profiles hold values beyond {_FAR:g}, or so many times farther out than usual, so "
+            f"their distances overflow: {rows_shown(ready.metadata, np.flatnonzero(too_far))}. Hint: clip outliers or drop "
+            "the features that hold them first."
+        )
 
 
 def _scale(rows: Floats, metric: int, units: Doubles, rough: Floats, states: NDArray[np.int8]) -> None:

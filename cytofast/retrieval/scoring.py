@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -124,7 +124,7 @@ def score(ready: Comparable, pairing: Pairing, optimistic: bool) -> tuple[Double
         sharing_start, sharing = excluded.sharing(pairing, tile)
         found, negatives = np.empty(len(instances)), np.zeros(len(instances), dtype=np.int64)
         score_tile(
-            similarities, slack, units, metric, tile, task.candidates, excluded.differ, excluded.like_start, excluded.like,
+            similarities, slack, units, metric, tile, task.candidates, excluded.codes(tile), excluded.like_start, excluded.like,
             sharing_start, sharing, instance_start, positive_start, values, optimistic, found, negatives,
         )  # fmt: skip
         precision[instances] = found
@@ -142,41 +142,54 @@ def score(ready: Comparable, pairing: Pairing, optimistic: bool) -> tuple[Double
 class Excluded:
     """Which candidates of a task are no negatives of a query, where that has to be looked up."""
 
+    candidates: Integers
+    """In rising order."""
     differ: Codes
+    values: Sequence[Codes]
+    """The codes that candidates have, rising, of each column of ``differ``."""
     like_start: Integers
     like: Integers
-    places: Integers
-    """Place of each profile among the candidates, -1 for others; empty without multilabels."""
+    """Places of the candidates with each of these codes; a code that none has comes last, and is empty."""
 
     @classmethod
     def of(cls, pairing: Pairing, task: Task) -> Excluded:
-        """Candidates by their codes."""
+        """Candidates by their codes: memory is proportional to the candidates."""
         differ = pairing.neg_differ if task.check else pairing.neg_differ[:0]
-        size = int(differ.max(initial=-1)) + 1
-        lists = [Lists.of_codes(codes[task.candidates].astype(np.int64), size) for codes in differ]
-        places = np.zeros(0, dtype=np.int64)
-        if pairing.labels is not None:
-            places = np.full(pairing.n, -1, dtype=np.int64)
-            places[task.candidates] = np.arange(len(task.candidates))
-        shape = (len(lists), -1) if lists else (0, 0)
-        like_start, like = (
-            np.array([getattr(of_column, part) for of_column in lists], dtype=np.int64).reshape(shape)
-            for part in ("start", "items")
-        )
-        return cls(differ, like_start, like, places)
+        found = [np.unique(codes[task.candidates], return_inverse=True) for codes in differ]
+        size = max((len(values) for values, _ in found), default=0) + 1
+        lists = [Lists.of_codes(which.reshape(-1).astype(np.int64), size) for _, which in found]
+        like_start = np.array([of_column.start for of_column in lists], dtype=np.int64).reshape(len(lists), size + 1)
+        like = np.array([of_column.items for of_column in lists], dtype=np.int64)
+        like = like.reshape(len(lists), len(task.candidates))
+        return cls(task.candidates, differ, [values for values, _ in found], like_start, like)
+
+    def codes(self, tile: Integers) -> Integers:
+        """Of each row of a tile, in each column, the number of its code among those of the candidates."""
+        out = np.empty((len(self.differ), len(tile)), dtype=np.int64)
+        for own, codes, values in zip(out, self.differ, self.values, strict=True):
+            own[:] = _places(values, codes[tile], missing=self.like_start.shape[1] - 2)
+        return out
 
     def sharing(self, pairing: Pairing, tile: Integers) -> tuple[Integers, Integers]:
-        """For each row of a tile, the candidates that share a label with it."""
+        """For each row of a tile, the places of the candidates that share a label with it."""
         if pairing.labels is None or pairing.bearers is None:
             return np.zeros(len(tile) + 1, dtype=np.int64), _NO_SHARING
         found = []
         for row in tile:
             of_labels = [pairing.bearers[int(label)] for label in pairing.labels[int(row)]]
             # A profile without any label is still not its own negative.
-            places = self.places[np.concatenate([*of_labels, [row]])]
+            places = _places(self.candidates, np.concatenate([*of_labels, [row]]), missing=-1)
             found.append(places[places >= 0])
         start = np.concatenate([[0], np.cumsum([len(places) for places in found])])
         return start.astype(np.int64), np.concatenate(found).astype(np.int64)
+
+
+def _places(rising: NDArray[np.integer], wanted: NDArray[np.integer], missing: int) -> Integers:
+    """Where each value stands in a rising list, or ``missing``."""
+    if not rising.size:
+        return np.full(len(wanted), missing, dtype=np.int64)
+    places = np.minimum(np.searchsorted(rising, wanted), len(rising) - 1)
+    return np.where(rising[places] == wanted, places, missing).astype(np.int64)
 
 
 Work = tuple[Task, Floats, Excluded, Integers]

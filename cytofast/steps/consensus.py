@@ -211,7 +211,7 @@ def _batches(rows: pl.DataFrame, by: list[str], features: list[str]) -> Iterator
     np.cumsum(np.bincount(codes, minlength=keys.height), out=bounds[1:])
     most = max(1, min(_BATCH_BYTES, resources.current().working_bytes // 8) // (8 * max(1, len(features))))
     values = take_columns(rows, features)
-    if not any(dtype.is_float() for dtype in values.dtypes):
+    if not any(dtype in (pl.Float32, pl.Float64) for dtype in values.dtypes):
         values = values.cast(pl.Float64)
     first = 0
     while first < keys.height:
