@@ -164,3 +164,14 @@ def test_replicates_without_any_value_give_a_profile_without_any(method):
     )
     found = Consensus("Metadata_p", method=method)(wells)
     assert found.rows() == [("a", 2, None, None, None), ("b", 1, None, 1.0, 2.0)]
+
+
+@pytest.mark.parametrize("dtype", [pl.Float16, pl.Float32, pl.Float64, pl.Int8, pl.Int64, pl.Decimal(10, 2)])
+@pytest.mark.parametrize("method", ["median", "mean", "modz"])
+def test_every_type_of_number_is_reduced(dtype, method):
+    table = wells(3, gaps=False)
+    whole = table.with_columns(pl.col(FEATURES).round().cast(dtype))
+    given = Consensus("Metadata_pert", method=method)(whole)
+    wanted = Consensus("Metadata_pert", method=method)(table.with_columns(pl.col(FEATURES).round()))
+    assert set(given.select(FEATURES).dtypes) == {pl.Float32 if dtype == pl.Float32 else pl.Float64}
+    np.testing.assert_allclose(given.select(FEATURES).to_numpy(), wanted.select(FEATURES).to_numpy(), rtol=1e-6)
