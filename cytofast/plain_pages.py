@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import StoreError
+from cytofast.kernels.pages import unpack
 from cytofast.sharing import sharing_frame
 
 _DATA_PAGE = 0
@@ -94,8 +95,8 @@ class PlainReader:
                 first, last = max(begin, low), min(end, high)
                 if first < last:
                     for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * (end - begin)))):
-                        part = out[start:stop, first - low : last - low]
-                        self._read_run(source, group, positions[start], part, first - begin)
+                        place = (start, stop, first - low, last - low)
+                        self._read_run(source, group, positions[start], out, place, first - begin)
         finally:
             source.close()
         return out
@@ -106,9 +107,18 @@ class PlainReader:
         """The same as a frame that shares the memory of the matrix."""
         return sharing_frame(self.read(columns, low, high, into), columns)
 
-    def _read_run(self, source: _Source, group: int, first: int, out: NDArray[np.float32], skip: int) -> None:
-        """Neighbouring columns of one row group: its rows from ``skip`` on, as many as ``out`` takes."""
-        count, taken = out.shape
+    def _read_run(
+        self,
+        source: _Source,
+        group: int,
+        first: int,
+        out: NDArray[np.float32],
+        place: tuple[int, int, int, int],
+        skip: int,
+    ) -> None:
+        """Neighbouring columns of one row group: its rows from ``skip`` on, to lines and columns of ``out``."""
+        start, stop, left, right = place
+        count, taken = stop - start, right - left
         row_group = self._footer.row_group(group)
         rows = row_group.num_rows
         begin = row_group.column(first).data_page_offset
@@ -117,16 +127,9 @@ class PlainReader:
         raw = source.read(begin, size)
         if raw.size != size:
             raise StoreError(f"{self.path}: the file ends early. Hint: was it copied completely?")
-        values, _ = self._page(raw, 0, rows)
-        prefix = values.start
-        stride = prefix + 4 * rows
-        if size == stride * count:
-            pages = raw.reshape(count, stride)
-            if (pages[:, :prefix] == pages[0, :prefix]).all():
-                out.view(np.uint8)[:] = pages[:, prefix + 4 * skip : prefix + 4 * (skip + taken)]
-                return
-        at = 0
-        for column in out:
+        done, at = unpack(raw, count, rows, skip, taken, out.view(np.uint8), start, left)
+        # Pages that are laid out otherwise, or damaged.
+        for column in out[start + done : stop, left:right]:
             values, present = self._page(raw, at, rows)
             numbers = np.frombuffer(raw[values].tobytes(), "<f4")
             if present is None:

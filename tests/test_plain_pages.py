@@ -1,10 +1,12 @@
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cytofast import StoreError
+from cytofast.kernels.pages import unpack
 from cytofast.parquet import ProfileWriter
 from cytofast.plain_pages import PlainReader
 
@@ -66,3 +68,49 @@ def test_a_truncated_or_overwritten_file_is_noticed(tmp_path):
     path.write_bytes(b"\x00" * len(whole))
     with pytest.raises(StoreError, match="not what the footer says"):
         reader.read(names)
+
+
+@pytest.mark.parametrize("holes", ["none", "few", "half", "runs", "all"])
+def test_both_ways_of_unpacking_give_the_same(tmp_path, monkeypatch, holes):
+    """The kernel against the plain parser, on pages with runs of every kind."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    values = rng.normal(size=(3_000, 5)).astype(np.float32)
+    gone = {"none": 0.0, "few": 0.003, "half": 0.5, "runs": 0.0, "all": 1.0}[holes]
+    values[rng.random(values.shape) < gone] = np.nan
+    if holes == "runs":
+        values[100:900, ::2] = np.nan
+        values[905:913] = np.nan
+    names = written(tmp_path / "p.parquet", values, 1_024)
+    reader = PlainReader(tmp_path / "p.parquet")
+    fast = {(low, high): reader.read(names, low, high) for low, high in ((0, 3_000), (7, 1_030), (1_500, 1_501))}
+    monkeypatch.setattr("cytofast.plain_pages.unpack", lambda *_: (0, 0))
+    for (low, high), found in fast.items():
+        np.testing.assert_array_equal(found, reader.read(names, low, high))
+        np.testing.assert_array_equal(found.T, values[low:high])
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=6), st.integers(0, 10**6))
+def test_damaged_pages_are_never_read_beyond_their_end(tmp_path, flips, cut):
+    rng = np.random.Generator(np.random.PCG64(2))
+    values = rng.normal(size=(100, 3)).astype(np.float32)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    path = tmp_path / "p.parquet"
+    if not path.exists():
+        written(path, values, 100)
+    footer = pq.read_metadata(path).row_group(0)
+    last = footer.column(3)
+    begin, end = footer.column(1).data_page_offset, last.data_page_offset + last.total_compressed_size
+    raw = np.frombuffer(path.read_bytes(), np.uint8)[begin:end].copy()
+    for place, byte in flips:
+        raw[place % raw.size] = byte
+    raw = raw[: cut % raw.size + 1] if cut % 3 == 0 else raw
+    out = np.zeros((5, 4 * 100), dtype=np.uint8)
+    done, at = unpack(raw, 3, 100, 0, 100, out, 1, 0)
+    assert 0 <= done <= 3
+    assert 0 <= at <= raw.size
+    assert not out[0].any()
+    assert not out[4].any()
+    if not flips and raw.size == end - begin:
+        assert done == 3
+        np.testing.assert_array_equal(out[1:4].view(np.float32).T, values)
