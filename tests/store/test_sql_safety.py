@@ -203,16 +203,24 @@ def test_spilling_leaves_no_files_behind(store, tmp_path, monkeypatch):
 
 def test_an_interrupt_stops_the_query_at_once():
     import _thread
+    import signal
     import threading
 
     connection = connect()
-    threading.Timer(0.3, _thread.interrupt_main).start()
-    with pytest.raises(KeyboardInterrupt):
-        watched(
-            connection,
-            lambda: connection.sql("SELECT count(*) FROM range(100000000000) r WHERE hash(r.range) % 7 = 1").fetchall(),
-            Limits(),
-        )
+    # A shell starts what runs in the background with interrupts ignored; nothing would ever stop the query then.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.3, _thread.interrupt_main).start()
+        with pytest.raises(KeyboardInterrupt):
+            watched(
+                connection,
+                lambda: connection.sql(
+                    "SELECT count(*) FROM range(100000000000) r WHERE hash(r.range) % 7 = 1"
+                ).fetchall(),
+                Limits(),
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert connection.sql("SELECT 1").fetchall() == [(1,)]
 
 
