@@ -1,10 +1,8 @@
 """Read our own Parquet at the speed of a copy.
 
 The files of a store hold each feature of a row group as one uncompressed page of plain float32, one feature right after
-the other. So a block of features of a row group is one read, and where no value is missing it is a matrix already: a header
-of known bytes, then the values. Other Parquet is read by Polars; :meth:`PlainReader.reads` tells.
-
-Formats: https://parquet.apache.org/docs/file-format/data-pages/ and the Thrift compact protocol.
+the other. So a block of features of a row group is one read, which a kernel unpacks. Other Parquet is read by Polars;
+:meth:`PlainReader.reads` tells.
 """
 
 from __future__ import annotations
@@ -22,14 +20,11 @@ from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import StoreError
-from cytofast.kernels.pages import unpack
+from cytofast.kernels.pages import page_bounds, unpack
 from cytofast.sharing import sharing_frame
 
-_DATA_PAGE = 0
-_PLAIN = 0
 _HEADER_BYTES = 96
 _ALIGNMENT = 4096
-_TYPES_WITH_ZIGZAG = {4, 5, 6}
 _RUN_BYTES = 32 * 2**20
 """So much of a row group is read at once; it is held beside the matrix that it is copied to."""
 
@@ -68,8 +63,8 @@ class PlainReader:
         chunk = self._footer.row_group(0).column(index)
         with self.path.open("rb") as handle:
             handle.seek(chunk.data_page_offset)
-            page = _struct(handle.read(_HEADER_BYTES), 0)[0].get(5)
-        return isinstance(page, dict) and page.get(1) == chunk.num_values
+            header = np.frombuffer(handle.read(_HEADER_BYTES), np.uint8)
+        return page_bounds(header, 0, len(header), chunk.num_values)[0] >= 0
 
     def read(
         self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
@@ -127,47 +122,11 @@ class PlainReader:
         raw = source.read(begin, size)
         if raw.size != size:
             raise StoreError(f"{self.path}: the file ends early. Hint: was it copied completely?")
-        done, at = unpack(raw, count, rows, skip, taken, out.view(np.uint8), start, left)
-        # Pages that are laid out otherwise, or damaged.
-        for column in out[start + done : stop, left:right]:
-            values, present = self._page(raw, at, rows)
-            numbers = np.frombuffer(raw[values].tobytes(), "<f4")
-            if present is None:
-                column[:] = numbers[skip : skip + taken]
-            else:
-                whole = np.full(rows, np.nan, dtype=np.float32)
-                whole[present] = numbers
-                column[:] = whole[skip : skip + taken]
-            at = values.stop
-
-    def _page(self, raw: NDArray[np.uint8], at: int, rows: int) -> tuple[slice, NDArray[np.bool_] | None]:
-        """Where the values of the page at ``at`` are, and which rows have one (``None``: all)."""
-        damaged = StoreError(
-            f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
-        )
-        try:
-            return self._parsed_page(raw, at, rows, damaged)
-        except (IndexError, ValueError) as error:
-            raise damaged from error
-
-    def _parsed_page(
-        self, raw: NDArray[np.uint8], at: int, rows: int, damaged: StoreError
-    ) -> tuple[slice, NDArray[np.bool_] | None]:
-        fields, length = _struct(raw[at : at + _HEADER_BYTES].tobytes(), 0)
-        page = fields.get(5)
-        if fields.get(1) != _DATA_PAGE or not isinstance(page, dict) or page.get(1) != rows or page.get(2) != _PLAIN:
+        done = unpack(raw, count, rows, skip, taken, out.view(np.uint8), start, left)
+        if done < count:
             raise StoreError(
                 f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
             )
-        content = at + length
-        stop = content + _integer(fields.get(3))
-        levels = int.from_bytes(raw[content : content + 4].tobytes(), "little")
-        present = _levels(raw[content + 4 : content + 4 + levels].tobytes(), rows)
-        start = content + 4 + levels
-        held = rows if present is None else int(np.count_nonzero(present))
-        if stop - start != 4 * held or stop > raw.size:
-            raise damaged
-        return slice(start, stop), present
 
 
 class _Source:
@@ -215,64 +174,3 @@ def _neighbours(positions: Sequence[int], most: int) -> Iterator[tuple[int, int]
         if index == len(positions) or positions[index] != positions[index - 1] + 1 or index - start == most:
             yield start, index
             start = index
-
-
-def _integer(value: object) -> int:
-    return value if isinstance(value, int) else -1
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-
-
-def _struct(data: bytes, at: int) -> tuple[dict[int, object], int]:
-    """Fields of a Thrift struct in compact protocol: integers and nested structs, which is all that a page header has."""
-    fields: dict[int, object] = {}
-    number = 0
-    while True:
-        byte = data[at]
-        at += 1
-        if byte == 0:
-            return fields, at
-        kind = byte & 0x0F
-        if byte >> 4:
-            number += byte >> 4
-        else:
-            zigzag, at = _varint(data, at)
-            number = (zigzag >> 1) ^ -(zigzag & 1)
-        if kind in _TYPES_WITH_ZIGZAG:
-            zigzag, at = _varint(data, at)
-            fields[number] = (zigzag >> 1) ^ -(zigzag & 1)
-        elif kind in {1, 2}:
-            fields[number] = kind == 1
-        elif kind == 12:
-            fields[number], at = _struct(data, at)
-        else:
-            return {}, at
-
-
-def _levels(data: bytes, rows: int) -> NDArray[np.bool_] | None:
-    """Definition levels of width 1, run-length or bit-packed, as "is there"; ``None`` if every row is."""
-    present = np.zeros(rows, dtype=bool)
-    at = done = 0
-    while at < len(data) and done < rows:
-        header, at = _varint(data, at)
-        if header & 1:
-            packed = header >> 1
-            bits = np.unpackbits(np.frombuffer(data, np.uint8, packed, at), bitorder="little")[: rows - done]
-            present[done : done + bits.size] = bits
-            at += packed
-            done += bits.size
-        else:
-            run = min(header >> 1, rows - done)
-            present[done : done + run] = data[at]
-            at += 1
-            done += run
-    return None if present.all() else present

@@ -71,8 +71,7 @@ def test_a_truncated_or_overwritten_file_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize("holes", ["none", "few", "half", "runs", "all"])
-def test_both_ways_of_unpacking_give_the_same(tmp_path, monkeypatch, holes):
-    """The kernel against the plain parser, on pages with runs of every kind."""
+def test_pages_with_runs_of_every_kind(tmp_path, holes):
     rng = np.random.Generator(np.random.PCG64(1))
     values = rng.normal(size=(3_000, 5)).astype(np.float32)
     gone = {"none": 0.0, "few": 0.003, "half": 0.5, "runs": 0.0, "all": 1.0}[holes]
@@ -82,11 +81,9 @@ def test_both_ways_of_unpacking_give_the_same(tmp_path, monkeypatch, holes):
         values[905:913] = np.nan
     names = written(tmp_path / "p.parquet", values, 1_024)
     reader = PlainReader(tmp_path / "p.parquet")
-    fast = {(low, high): reader.read(names, low, high) for low, high in ((0, 3_000), (7, 1_030), (1_500, 1_501))}
-    monkeypatch.setattr("cytofast.plain_pages.unpack", lambda *_: (0, 0))
-    for (low, high), found in fast.items():
-        np.testing.assert_array_equal(found, reader.read(names, low, high))
-        np.testing.assert_array_equal(found.T, values[low:high])
+    assert reader.reads(names)
+    for low, high in ((0, 3_000), (7, 1_030), (1_500, 1_501)):
+        np.testing.assert_array_equal(reader.read(names, low, high).T, values[low:high])
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -106,9 +103,8 @@ def test_damaged_pages_are_never_read_beyond_their_end(tmp_path, flips, cut):
         raw[place % raw.size] = byte
     raw = raw[: cut % raw.size + 1] if cut % 3 == 0 else raw
     out = np.zeros((5, 4 * 100), dtype=np.uint8)
-    done, at = unpack(raw, 3, 100, 0, 100, out, 1, 0)
+    done = unpack(raw, 3, 100, 0, 100, out, 1, 0)
     assert 0 <= done <= 3
-    assert 0 <= at <= raw.size
     assert not out[0].any()
     assert not out[4].any()
     if not flips and raw.size == end - begin:

@@ -29,8 +29,11 @@ def _varint(raw: Bytes, at: int, stop: int) -> tuple[int, int]:
 
 
 @compiled
-def _header(raw: Bytes, at: int, stop: int, rows: int) -> tuple[int, int]:
-    """Where a page's content begins and ends; ``(-1, -1)`` unless it is a plain data page of so many rows."""
+def page_bounds(raw: Bytes, at: int, stop: int, rows: int) -> tuple[int, int]:
+    """Where the content of the page at ``at`` begins and ends; ``(-1, -1)`` unless it is a plain data page of so many rows.
+
+    The header stands before ``stop``; the content may end beyond it.
+    """
     # Kind of page, size, values, encoding.
     found = np.full(4, -1, dtype=np.int64)
     numbers = np.zeros(4, dtype=np.int64)
@@ -42,7 +45,7 @@ def _header(raw: Bytes, at: int, stop: int, rows: int) -> tuple[int, int]:
             if depth == 0:
                 size = int(found[1])
                 plain = found[0] == 0 and found[3] == 0 and found[2] == rows
-                return (at, at + size) if plain and size >= 4 and at + size <= stop else (-1, -1)
+                return (at, at + size) if plain and size >= 4 else (-1, -1)
             depth -= 1
             continue
         kind = byte & 0x0F
@@ -157,9 +160,7 @@ def _packed(
 
 
 @compiled
-def unpack(
-    raw: Bytes, count: int, rows: int, skip: int, taken: int, out: Bytes, first: int, offset: int
-) -> tuple[int, int]:
+def unpack(raw: Bytes, count: int, rows: int, skip: int, taken: int, out: Bytes, first: int, offset: int) -> int:
     """Values of ``count`` neighbouring pages of ``rows`` rows, missing ones as NaN.
 
     Parameters
@@ -173,16 +174,14 @@ def unpack(
 
     Returns
     -------
-    (int, int)
-        How many pages were read, and where in ``raw`` the next begins: it is not as it should be, if there is one.
+    int
+        How many pages were read: the next is not as it should be, if there is one.
     """
     stop = raw.shape[0]
     at = 0
     for page in range(count):
-        content, end = _header(raw, at, stop, rows)
-        if content < 0:
-            return page, at
-        if not _page(raw, content, end, rows, skip, taken, out[first + page], offset):
-            return page, at
+        content, end = page_bounds(raw, at, stop, rows)
+        if content < 0 or end > stop or not _page(raw, content, end, rows, skip, taken, out[first + page], offset):
+            return page
         at = end
-    return count, at
+    return count
