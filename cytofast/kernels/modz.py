@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,8 @@ _STRIP_BYTES = 1 << 20
 """Rows of whole groups that a thread correlates at once: they stay in its cache."""
 
 
-class SameSize(NamedTuple):
-    """Groups with the same number of rows: their numbers ``[g]``, rows ``[g, size]`` and matrices ``r[g, size, size]``."""
-
-    groups: NDArray[np.int64]
-    members: NDArray[np.int64]
-    r: Doubles
+Use = Callable[[NDArray[np.int64], Floats, Doubles], None]
+"""Takes numbers of groups of one size, their rows ``[g, size, n_features]`` and correlations ``r[g, size, size]``."""
 
 
 def _unit(rows: Doubles) -> Doubles:
@@ -52,69 +48,58 @@ def _units(rows: Floats, rank: bool) -> Doubles:
     return out
 
 
-def replicate_correlations(
-    rows: Floats, bounds: NDArray[np.int64], rank: bool = True, threads: int = 1
-) -> list[SameSize]:
+def over_replicates(
+    rows: Floats, order: NDArray[np.int64], bounds: NDArray[np.int64], use: Use, rank: bool = True, threads: int = 1
+) -> None:
     """Correlations between the rows of each group, over features where both are finite.
 
     Parameters
     ----------
     rows
-        ``float[n_rows, n_features]``, C order, the rows of a group side by side.
-    bounds
-        ``int64[n_groups + 1]``.
+        ``float[n_rows, n_features]``, C order.
+    order, bounds
+        Group ``g`` has the rows ``order[bounds[g]:bounds[g + 1]]``; ``int64[n_groups + 1]``.
+    use
+        Is given every group once, some of one size at a time, while they are in the cache, from several threads. The diagonal
+        of a matrix and whatever is undefined are NaN.
     rank
         Spearman (ties share their mean rank) instead of Pearson.
-
-    Returns
-    -------
-    list of SameSize
-        Every group once. The diagonal of a matrix and whatever is undefined are NaN.
     """
-    present: NDArray[np.bool_] = np.isfinite(rows)
-    whole: NDArray[np.bool_] = np.all(present, axis=1)
     sizes = np.diff(bounds)
-    out = []
     for size in np.unique(sizes):
         groups = np.flatnonzero(sizes == size)
-        members = bounds[groups, None] + np.arange(size)
-        r = np.empty((len(groups), size, size))
         strip = max(1, _STRIP_BYTES // (8 * max(1, int(size) * rows.shape[1])))
         n_strips = -(-len(groups) // strip)
-        correlate = partial(_correlate, rows, whole, members, strip, rank, threads if n_strips == 1 else 1, r)
-        over_ranges(correlate, n_strips, threads)
-        for gappy in np.flatnonzero(~whole[members].all(axis=1)):
-            r[gappy] = _with_gaps(rows[members[gappy]], present[members[gappy]], rank)
-        r[:, np.arange(size), np.arange(size)] = np.nan
-        out.append(SameSize(groups, members, np.clip(r, -1.0, 1.0, out=r)))
-    return out
+        members = order[bounds[groups, None] + np.arange(size)]
+        over_ranges(
+            partial(_correlate, rows, groups, members, strip, rank, threads if n_strips == 1 else 1, use),
+            n_strips,
+            threads,
+        )
 
 
 def _correlate(
-    rows: Floats, whole: NDArray[np.bool_], members: NDArray[np.int64], strip: int, rank: bool, threads: int, r: Doubles,
+    rows: Floats, groups: NDArray[np.int64], members: NDArray[np.int64], strip: int, rank: bool, threads: int, use: Use,
     first: int, last: int,
 ) -> None:  # fmt: skip
-    """Strips ``first`` to ``last``, each of ``strip`` groups; what has gaps is left to :func:`_with_gaps`."""
+    """Strips ``first`` to ``last``, each of ``strip`` groups."""
+    size = members.shape[1]
     # One room for all strips: fresh memory costs more than what is computed in it.
-    room = np.empty((strip, members.shape[1], rows.shape[1]))
+    room = np.empty((strip, size, rows.shape[1]))
     for start in range(first * strip, min(last * strip, len(members)), strip):
-        part = members[start : start + strip]
-        stack = stacked(rows, part)
-        if not whole[part].all():
-            stack = np.where(whole[part][..., None], stack, 0.0)
-        units = room[: len(part)]
-        _fill_units(stack.reshape(-1, rows.shape[1]), rank, threads, units.reshape(-1, rows.shape[1]))
+        stack = rows[members[start : start + strip]]
+        finite = np.isfinite(stack)
+        whole: NDArray[np.bool_] = np.all(finite, axis=2)
+        filled = stack if whole.all() else np.where(whole[..., None], stack, 0.0)
+        units = room[: len(stack)]
+        _fill_units(filled.reshape(-1, rows.shape[1]), rank, threads, units.reshape(-1, rows.shape[1]))
         # Rows of length 1 cannot overflow: BLAS flags what it computes of the padding of small matrices.
         with np.errstate(over="ignore", invalid="ignore"):
-            np.matmul(units, units.transpose(0, 2, 1), out=r[start : start + len(part)])
-
-
-def stacked(rows: Floats, members: NDArray[np.int64]) -> Floats:
-    """``float[n_groups, size, f]``: the rows of some groups of one size, a view where they are neighbours."""
-    first = int(members[0, 0])
-    if np.array_equal(members.ravel(), np.arange(first, first + members.size)):
-        return rows[first : first + members.size].reshape(*members.shape, rows.shape[1])
-    return rows[members]
+            r = np.matmul(units, units.transpose(0, 2, 1))
+        for gappy in np.flatnonzero(~np.all(whole, axis=1)):
+            r[gappy] = _with_gaps(stack[gappy], finite[gappy], rank)
+        r[:, np.arange(size), np.arange(size)] = np.nan
+        use(groups[start : start + strip], stack, np.clip(r, -1.0, 1.0, out=r))
 
 
 def _with_gaps(rows: Floats, present: NDArray[np.bool_], rank: bool) -> Doubles:

@@ -13,6 +13,8 @@ _SLAB_VALUES = 1 << 17
 _SAMPLE = 15
 _FEW = 1 << 14
 """Up to so many values, keys of two bytes tell nearly all of them apart."""
+_ONE, _INFINITY = (int(number.view(np.int64)) for number in np.array([1.0, np.inf]))
+"""Their bits."""
 _MOST_MOVES = 16
 """Places that values may move after the sort of keys, on average, before values that differ little are sorted anew."""
 
@@ -47,34 +49,30 @@ def _order(
     n = len(row)
     centre, typical = _middle(row)
     scale = 1.0 / typical
-    largest = 0.0
+    # Loops that do one thing each are what the compiler makes vectors of.
+    sizes, bits = room.view(np.float64), room.view(np.int64)
     for k in range(n):
-        size = abs(np.float64(row[k]) - centre) * scale
-        # Neither NaN nor infinity sets the range.
-        if size > largest and size < np.inf:
-            largest = size
-    number = np.empty(1, dtype=np.float64)
-    bits = number.view(np.uint64)
-    one, byte = np.uint64(1), np.uint64(255)
-    number[0] = 1.0
-    origin = bits[0]
-    half = one << np.uint64(8 * digits - 1)
-    number[0] = 1.0 + largest
-    reach = bits[0] - origin
-    shift = np.uint64(0)
-    while (reach >> shift) >= half:
-        shift += one
-    counts[:digits] = 0
+        sizes[k] = 1.0 + abs(np.float64(row[k]) - centre) * scale
+    largest = _ONE
+    for k in range(n):
+        # Of positive numbers the bits rise as they do. Neither NaN nor infinity sets the range.
+        largest = max(largest, bits[k] if bits[k] < _INFINITY else _ONE)
+    half = np.int64(1) << np.int64(8 * digits - 1)
+    shift = np.int64(0)
+    while (largest - _ONE) >> shift >= half:
+        shift += 1
     for k in range(n):
         value = np.float64(row[k]) - centre
-        number[0] = 1.0 + abs(value) * scale
-        distance = min((bits[0] - origin) >> shift, half - np.uint64(2))
+        distance = min((bits[k] - _ONE) >> shift, half - 2)
         key = half - distance if value < 0.0 else half + distance
         if np.isnan(value):
-            key = half + half - one
-        keys[k] = (key << np.uint64(32)) | np.uint64(k)
+            key = half + half - 1
+        keys[k] = np.uint64((key << np.int64(32)) | k)
+    counts[:digits] = 0
+    byte = np.uint64(255)
+    for k in range(n):
         for digit in range(digits):
-            counts[digit, (key >> np.uint64(8 * digit)) & byte] += 1
+            counts[digit, (keys[k] >> np.uint64(32 + 8 * digit)) & byte] += 1
     moved = False
     for digit in range(digits):
         source, target = (room, keys) if moved else (keys, room)
@@ -103,49 +101,73 @@ def _rank_rows(values: Floats, scaled: bool, out: Doubles) -> None:
     keys, room = np.empty(n, dtype=np.uint64), np.empty(n, dtype=np.uint64)
     counts = np.empty((4, 256), dtype=np.int32)
     digits = 2 if n <= _FEW else 3 if n <= 256 * _FEW else 4
-    order, rising = np.empty(n, dtype=np.int64), np.empty(n, dtype=values.dtype)
+    order, rising = np.empty(n, dtype=np.uint64), np.empty(n, dtype=values.dtype)
     low = (np.uint64(1) << np.uint64(32)) - np.uint64(1)
-    middle = 0.5 * (n + 1)
+    middle = 0.5 * (n + 1) if scaled else 0.0
     for row in range(values.shape[0]):
-        sorted_keys = room if _order(values[row], digits, keys, room, counts) else keys
-        moves = 0
+        line, ranks = values[row], out[row]
+        sorted_keys = room if _order(line, digits, keys, room, counts) else keys
+        moves, distinct = 0, True
+        before = line.dtype.type(-np.inf)
         for k in range(n):
-            place = np.int64(sorted_keys[k] & low)
-            value = values[row, place]
+            place = sorted_keys[k] & low
+            value = line[place]
+            order[k], rising[k] = place, value
+            if value > before:
+                before = value
+                continue
+            if not value < before:
+                # A tie, or missing.
+                distinct = False
+                continue
             # The keys know the first bits of a value: put what they could not tell apart in order.
             j = k
             while j > 0 and rising[j - 1] > value:
                 order[j], rising[j] = order[j - 1], rising[j - 1]
                 j -= 1
             order[j], rising[j] = place, value
+            distinct &= j == 0 or rising[j - 1] != value
             moves += k - j
             if moves > _MOST_MOVES * n:
-                order[:] = np.argsort(values[row])
-                rising[:] = values[row][order]
+                order[:] = np.argsort(line).astype(np.uint64)
+                rising[:] = line[order]
+                distinct = False
                 break
-        start = 0
-        squares = 0.0
-        while start < n:
-            value = rising[start]
-            stop = start + 1
-            if np.isnan(value):
-                for k in range(start, n):
-                    out[row, order[k]] = np.nan
-                squares = np.nan
-                break
-            while stop < n and rising[stop] == value:
-                stop += 1
-            rank = 0.5 * (start + stop + 1)
-            if scaled:
-                rank -= middle
-                squares += (stop - start) * rank * rank
-            for k in range(start, stop):
-                out[row, order[k]] = rank
-            start = stop
-        if scaled:
-            factor = 1.0 / np.sqrt(squares) if squares > 0 else np.nan
+        if distinct:
+            factor = 1.0 / np.sqrt((n * (n * n - 1.0)) / 12.0) if scaled else 1.0
             for k in range(n):
-                out[row, k] *= factor
+                ranks[order[k]] = ((k + 1) - middle) * factor
+        else:
+            _rank_with_ties(order, rising, scaled, middle, ranks)
+
+
+@compiled
+def _rank_with_ties(order: NDArray[np.uint64], rising: Floats, scaled: bool, middle: float, ranks: Doubles) -> None:
+    """Ranks of values that are in order, missing ones last."""
+    n = len(rising)
+    # Of a run of equal values the sum of squares of ranks is that of as many distinct ones without (t^3 - t) / 12.
+    cubes = n * (n * n - 1.0)
+    start = 0
+    while start < n:
+        value = rising[start]
+        stop = start + 1
+        if np.isnan(value):
+            for k in range(start, n):
+                ranks[order[k]] = np.nan
+            cubes = np.nan
+            break
+        while stop < n and rising[stop] == value:
+            stop += 1
+        size = stop - start
+        cubes -= size * (size * size - 1.0)
+        rank = 0.5 * (start + stop + 1) - middle
+        for k in range(start, stop):
+            ranks[order[k]] = rank
+        start = stop
+    if scaled:
+        factor = 1.0 / np.sqrt(cubes / 12.0) if cubes > 0 else np.nan
+        for k in range(n):
+            ranks[k] *= factor
 
 
 def average_ranks(values: Floats, threads: int = 1) -> Doubles:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from cytofast.blocks import group_rows
+from cytofast.blocks import group_rows, take_columns
 from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.schema import KEYS, is_metadata
 
@@ -36,7 +36,8 @@ def heads(
     made
         Names of columns that the step makes, the number of rows first; older ones are not kept.
     """
-    names = profiles.collect_schema().names()
+    # The schema of a frame is made anew each time it is asked for, which for thousands of columns takes a while.
+    names = profiles.columns if isinstance(profiles, pl.DataFrame) else profiles.collect_schema().names()
     chosen = {*features, *by}
     others = [name for name in names if name not in chosen and not is_metadata(name)]
     if others:
@@ -47,7 +48,7 @@ def heads(
         )
     dropped = {*chosen, *KEYS, *made}
     kept = [name for name in names if is_metadata(name) and name not in dropped]
-    table = profiles.lazy().select([*by, *kept]).collect()
+    table = take_columns(profiles, [*by, *kept]).lazy().collect()
     codes, keys = group_rows(table, by)
     first = np.full(keys.height, -1, dtype=np.int64)
     first[codes[::-1]] = np.arange(table.height)[::-1]
