@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,10 +16,12 @@ from cytofast import resources
 from cytofast.durable import appear, make_folder
 from cytofast.errors import StoreError
 from cytofast.parquet import ProfileWriter
-from cytofast.plain_pages import PlainReader
 from cytofast.schema import is_metadata
 from cytofast.store.layout import PlateName
 from cytofast.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from cytofast.plain_pages import PlainReader
 
 _COPIES = 6
 """A chunk is held as it was read, as it was changed, as it waits to be written, and as it is being written."""
@@ -76,6 +79,9 @@ class Partition:
     def reader(self) -> PlainReader:
         """Reads features as they lie in the file."""
         if self._reader is None:
+            # Its kernels bring a compiler: 60 MB and half a second that ingest and SQL have no use for.
+            from cytofast.plain_pages import PlainReader
+
             self.require_whole()
             self._reader = PlainReader(self.path)
             if self._reader.rows != self.manifest.rows:
