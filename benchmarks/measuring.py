@@ -121,12 +121,13 @@ def measure(measurement: Measurement, setting: Setting) -> dict:
 
 def _compile(measurement: Measurement, setting: Setting) -> None:
     """Once at a size of seconds, so that compiled kernels are on disk; what a first user waits for is not repeated by anyone."""
-    small = Measurement(measurement.task, TASKS[measurement.task].smoke)
+    small = Measurement(measurement.task, TASKS[measurement.task].warm_up)
     done = setting.scratch / f"compiled-{measurement.task}"
     if "cytofast" in measurement.who and not done.exists():
         source = make(small, setting.scratch)
         process.run("cytofast", small.task, source, setting.scratch / "out-small", small.whole_shape)
         shutil.rmtree(setting.scratch / "out-small", ignore_errors=True)
+        os.sync()
         done.touch()
 
 

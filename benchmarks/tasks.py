@@ -28,34 +28,42 @@ class Task:
     from_files: bool = False
     """From file to file: bytes and whole processes matter."""
     defaults: Shape = field(default_factory=dict)
+    large: Shape = field(default_factory=dict)
+    """What a small table needs besides to take the way of a large one: a budget that does not hold it."""
+
+    @property
+    def warm_up(self) -> Shape:
+        """A size of seconds that compiles the kernels of a large table."""
+        return self.smoke | self.large
 
 
 PLATES = ("cells", "features", "plates", "layout")
 CELLS = {"plates": 1, "layout": "ours", "memory": "2GB"}
 SMALL = {"cells": 3_000, "features": 40}
+LARGE = {"cells": 100_000, "features": 200, "memory": "512MB"}
 NULL = {"null_size": 100_000}
 
 TASKS: dict[str, Task] = {
     # --- single cells ---
     "aggregate": Task(
         "medians of wells, {cells:,} cells x {features:,} ({layout})", shapes.plates, PLATES,
-        ("cytofast", "numpy", "polars_blocks", "polars", "duckdb", "pycytominer"), SMALL, True, CELLS,
+        ("cytofast", "numpy", "polars_blocks", "polars", "duckdb", "pycytominer"), SMALL, True, CELLS, LARGE,
     ),
     "profile_wells": Task(
         "well medians and their robust z-scores, {plates} x {cells:,} cells x {features:,} ({layout}, {memory})", shapes.plates,
-        PLATES, ("cytofast", "numpy", "polars_blocks", "polars", "pycytominer"), SMALL, True, CELLS,
+        PLATES, ("cytofast", "numpy", "polars_blocks", "polars", "pycytominer"), SMALL, True, CELLS, LARGE,
     ),
     "normalize_cells": Task(
         "every cell as a robust z-score, {cells:,} cells x {features:,}", shapes.plates, PLATES,
-        ("cytofast", "numpy", "polars", "pycytominer"), SMALL, True, CELLS,
+        ("cytofast", "numpy", "polars", "pycytominer"), SMALL, True, CELLS, LARGE,
     ),
     "recipe": Task(
         "cells to selected profiles, {plates} plates, {cells:,} cells x {features:,}", shapes.plates, PLATES,
-        ("cytofast", "pycytominer"), SMALL | {"plates": 2}, True, CELLS,
+        ("cytofast", "pycytominer"), SMALL | {"plates": 2}, True, CELLS, LARGE,
     ),
     "recipe_to_map": Task(
         "cells to mAP, {plates} plates, {cells:,} cells x {features:,}", shapes.plates, PLATES,
-        ("cytofast",), {"cells": 12_000, "features": 40, "plates": 4, "null_size": 1_000}, True, CELLS,
+        ("cytofast",), {"cells": 12_000, "features": 40, "plates": 4, "null_size": 1_000}, True, CELLS, LARGE,
     ),
     # --- wells ---
     "normalize_wells": Task(
