@@ -66,7 +66,7 @@ def main() -> None:
         # The command-line library turns Ctrl-C into this status, without a word.
         if isinstance(ended, SystemExit) and ended.code != _INTERRUPTED:
             raise
-        say("interrupted; what was finished is kept, run the same command again to go on")
+        say("interrupted; where a store or a checkpoint keeps what was finished, the same command goes on from there")
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()

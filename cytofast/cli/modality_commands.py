@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +15,7 @@ import typer
 from cytofast import resources
 from cytofast.cli.render import Format, progress_bar, say, show, written
 from cytofast.cli.step_commands import Memory, Threads, columns_of, names_of, require_distinct
-from cytofast.errors import RecipeError, SchemaError
+from cytofast.errors import ProfileWarning, RecipeError, SchemaError
 from cytofast.schema import require_columns
 
 
@@ -95,7 +98,11 @@ def crossmodal(
     seed: Seed = 0,
     quality: Quality = None,
     compat: Annotated[
-        str | None, typer.Option(help="rosetta: the published procedure, its leak included. Says so in the result.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="rosetta: the published procedure, its leak included; rosetta-unleaked: without it. The result says so.",
+        ),
     ] = None,
     drop_missing: DropMissing = False,
     checkpoint: Annotated[
@@ -153,7 +160,11 @@ def crossmodal(
         if sets is not None:
             require_columns(sets.schema, ["set", "gene"], str(gene_sets))
         _say_groups(pair, question["groups"])
-        result = asked.predict(pair, pair.a.name, checkpoint=checkpoint, progress=progress)
+        keeps = "given --checkpoint DIR, the same command would go on" if checkpoint is None else None
+        with _stopped(keeps), warnings.catch_warnings():
+            # The notes of the result tell it again.
+            warnings.filterwarnings("ignore", ".* constant targets are left out", ProfileWarning)
+            result = asked.predict(pair, pair.a.name, checkpoint=checkpoint, progress=progress)
         percent = result.percent_predictable(seed=seed)
     summary = result.summary()
     for note in (*result.notes, *few_draws(result.null_scores["median_r2"])):
@@ -247,8 +258,9 @@ def mechanism(
         say(f"{len(rows.rows):,} rows of {len(rows.names)} classes")
         for note, n in rows.notes.rows():
             say(f"{note}: {n:,} rows")
-        table = asked.cluster(pair) if cluster else None
-        result = None if cluster else asked.classify(pair, progress)
+        with _stopped("it is done in one go"):
+            table = asked.cluster(pair) if cluster else None
+            result = None if cluster else asked.classify(pair, progress)
     tables = None
     if result is not None:
         table, tables = result.summary(), classification_tables(result)
@@ -337,6 +349,17 @@ def _folder(store: Path | None, results: Path | None, name: str) -> Path | None:
     if folder is not None:
         require_place(folder)
     return folder
+
+
+@contextmanager
+def _stopped(instead: str | None) -> Iterator[None]:
+    """Say of a computation that keeps nothing that it is lost when it is stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if instead is not None:
+            say(f"stopped: nothing of this computation is kept; {instead}")
+        raise
 
 
 def _say_groups(pair: Any, groups: list[str] | None) -> None:

@@ -30,8 +30,11 @@ Model = Literal["lasso", "ridge", "mlp"]
 Compat = Literal["rosetta", "rosetta-unleaked"]
 Progress = Callable[[str, float, int], None]
 
-_BLOCK = 128
-"""Lasso targets that a thread takes at once: a few seconds of work, so that progress moves and little is lost."""
+_BLOCK = 12_800, 16, 128
+"""Lasso targets times features that a thread takes at once, and how few and many targets that may be.
+
+A few seconds of work, so that progress moves and little is lost; fewer targets would not pay for their Gram matrices.
+"""
 _SHUFFLE, _OUTER, _INNER = 1, 2, 3
 
 
@@ -274,7 +277,8 @@ class CrossModalPrediction:
     ) -> CrossModalResult:
         inner = [self._inner(groups[train], fold) for fold, (train, _) in enumerate(splits)]
         width = len(y.features)
-        block = _BLOCK if self.model == "lasso" else width
+        share, fewest, most = _BLOCK
+        block = min(max(share // len(x.features), fewest), most) if self.model == "lasso" else width
         works = [
             _Work(f"fold-{fold:03d}-round-{r:02d}-block-{i // block:04d}", fold, i, min(i + block, width), r)
             for r in range(len(values))
@@ -287,7 +291,7 @@ class CrossModalPrediction:
             groups,
             *(test for _, test in splits),
             repr(asdict(self)),
-            repr((x.features, y.features, version("cytofast"))),
+            repr((x.features, y.features, version("cytofast"), block)),
         )
         kept = Checkpoint(None if checkpoint is None else Path(checkpoint), key)
         lock, finished = threading.Lock(), [0]

@@ -138,6 +138,32 @@ def test_what_cannot_be_done_is_told_before_any_work(cytofast, files, monkeypatc
     assert told in err
 
 
+@pytest.mark.parametrize(("more", "told"), [([], True), (["--checkpoint", "parts"], False)])
+def test_a_stopped_run_promises_nothing_that_it_did_not_keep(cytofast, files, monkeypatch, more, told):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(files)
+    monkeypatch.setattr("cytofast.modalities.predict.CrossModalPrediction._run", stop)
+    status, _, err = cytofast("crossmodal", "--from", "cells.parquet", "--to", "genes.csv", *ASK, *more)
+    assert status == 130
+    assert ("nothing of this computation is kept; given --checkpoint" in err) is told
+    assert "interrupted; where a store or a checkpoint keeps" in err
+    tell = ["--first", "cells.parquet", "--second", "genes.csv", "--second-features", "gene_", "--on", "Metadata_pert"]
+    monkeypatch.setattr("cytofast.modalities.mechanism.Mechanism.classify", stop)
+    status, _, err = cytofast("mechanism", *tell, "--label", "Metadata_moa")
+    assert status == 130
+    assert "nothing of this computation is kept" in err
+
+
+def test_a_constant_target_is_told_once(cytofast, files):
+    table = pl.read_csv(files / "genes.csv").with_columns(gene_c=pl.lit(1.0))
+    table.write_csv(files / "genes.csv")
+    status, _, err = cytofast("crossmodal", "--from", files / "cells.parquet", "--to", files / "genes.csv", *ASK)
+    assert status == 0, err
+    assert err.count("'gene_c'") == 1
+
+
 def test_results_lie_in_the_store_for_the_report(cytofast, files, tmp_path):
     store = open_store(tmp_path / "store", create=True)
     for level, frame in (
