@@ -141,13 +141,13 @@ def group_rows(metadata: pl.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.in
     # Stores are sorted, so rows come in runs: number the runs first, then only their first rows need to be compared.
     table = metadata.select(by)
     runs = table.select(pl.struct(by).rle_id())[by[0]].to_numpy()
-    starts = np.flatnonzero(np.diff(runs, prepend=-1))
+    starts = np.flatnonzero(np.concatenate([[True], runs[1:] != runs[:-1]])) if runs.size else np.empty(0, np.int64)
     first = table[starts]
     keys = first.unique(maintain_order=True).sort(by, nulls_last=True, maintain_order=True)
     code = unused_name("group code", by)
     numbered = keys.with_row_index(code)
     of_run = first.join(numbered, on=list(by), how="left", nulls_equal=True, maintain_order="left")[code]
-    return of_run.to_numpy().astype(np.int64)[runs], keys
+    return np.repeat(of_run.to_numpy().astype(np.int64), np.diff(starts, append=runs.size)), keys
 
 
 def unused_name(name: str, taken: Sequence[str]) -> str:

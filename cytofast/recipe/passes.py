@@ -150,7 +150,11 @@ def _walk(
     """For each block of features, the frame after all steps and what each step learned from it."""
     metadata, spelled, blocks = _blocks(partition, steps)
     first: list[pl.DataFrame | None] = list(known)
+    looked_at = {name for step in spelled for name in step.columns()}
     for number, (block, values) in enumerate(_ahead(partition, blocks)):
+        if number == 1:
+            # What became of the other metadata is known from the first block.
+            metadata = metadata.select(name for name in metadata.columns if name in looked_at)
         frame = metadata.hstack(values.select(name for name in block if name not in metadata.columns))
         fits: list[pl.DataFrame] = []
         for index, step in enumerate(spelled):
