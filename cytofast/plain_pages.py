@@ -10,6 +10,8 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,17 +86,31 @@ class PlainReader:
         reused = into is not None and into.size >= shape[0] * shape[1]
         out = into[: shape[0] * shape[1]].reshape(shape) if into is not None and reused else np.empty(shape, np.float32)
         positions = [self._position[name] for name in columns]
-        source = _Source(self.path)
-        try:
-            for group, (begin, end) in enumerate(pairwise(self.bounds)):
-                first, last = max(begin, low), min(end, high)
-                if first < last:
-                    for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * (end - begin)))):
-                        place = (start, stop, first - low, last - low)
-                        self._read_run(source, group, positions[start], out, place, first - begin)
-        finally:
-            source.close()
+        runs = [
+            (group, start, stop, max(begin, low), min(end, high))
+            for group, (begin, end) in enumerate(pairwise(self.bounds))
+            if max(begin, low) < min(end, high)
+            for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * (end - begin))))
+        ]
+        places = [self._place(group, positions[start], stop - start) for group, start, stop, _, _ in runs]
+        with closing(_Source(self.path)) as source:
+            for (group, start, stop, first, last), raw in zip(runs, source.parts(places), strict=True):
+                rows, before = self._footer.row_group(group).num_rows, self.bounds[group]
+                done = unpack(
+                    raw, stop - start, rows, first - before, last - first, out.view(np.uint8), start, first - low
+                )
+                if done < stop - start:
+                    raise StoreError(
+                        f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
+                    )
         return out
+
+    def _place(self, group: int, first: int, count: int) -> tuple[int, int]:
+        """Where neighbouring columns of a row group lie in the file: begin and size in bytes."""
+        row_group = self._footer.row_group(group)
+        begin = row_group.column(first).data_page_offset
+        last = row_group.column(first + count - 1)
+        return begin, last.data_page_offset + last.total_compressed_size - begin
 
     def frame(
         self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
@@ -102,41 +118,16 @@ class PlainReader:
         """The same as a frame that shares the memory of the matrix."""
         return sharing_frame(self.read(columns, low, high, into), columns)
 
-    def _read_run(
-        self,
-        source: _Source,
-        group: int,
-        first: int,
-        out: NDArray[np.float32],
-        place: tuple[int, int, int, int],
-        skip: int,
-    ) -> None:
-        """Neighbouring columns of one row group: its rows from ``skip`` on, to lines and columns of ``out``."""
-        start, stop, left, right = place
-        count, taken = stop - start, right - left
-        row_group = self._footer.row_group(group)
-        rows = row_group.num_rows
-        begin = row_group.column(first).data_page_offset
-        last = row_group.column(first + count - 1)
-        size = last.data_page_offset + last.total_compressed_size - begin
-        raw = source.read(begin, size)
-        if raw.size != size:
-            raise StoreError(f"{self.path}: the file ends early. Hint: was it copied completely?")
-        done = unpack(raw, count, rows, skip, taken, out.view(np.uint8), start, left)
-        if done < count:
-            raise StoreError(
-                f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
-            )
-
 
 class _Source:
-    """Reads parts of a file into one buffer, past the page cache where the file would only push everything else out.
+    """Reads parts of a file into two buffers in turn, past the page cache where the file would only push everything else out.
 
     A fresh buffer for every read costs more than the read: its pages must be mapped and cleared first.
     """
 
     def __init__(self, path: Path) -> None:
-        self._buffer = mmap.mmap(-1, _ALIGNMENT)
+        self._path = path
+        self._buffers = [mmap.mmap(-1, _ALIGNMENT), mmap.mmap(-1, _ALIGNMENT)]
         size = path.stat().st_size
         self._handle = -1
         if size > resources.machine_memory() // 4 and hasattr(os, "O_DIRECT"):
@@ -144,23 +135,47 @@ class _Source:
                 self._handle = os.open(path, os.O_RDONLY | os.O_DIRECT)
             except OSError:
                 self._handle = -1  # a file system without direct reads
-        if self._handle < 0:
+        self._direct = self._handle >= 0
+        if not self._direct:
             self._handle = os.open(path, os.O_RDONLY)
 
-    def read(self, begin: int, size: int) -> NDArray[np.uint8]:
-        """Bytes from ``begin`` on, fewer than ``size`` if the file ends; good until the next call."""
+    def parts(self, places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
+        """The bytes of each place ``(begin, size)``, good until the next is asked for.
+
+        Raises
+        ------
+        StoreError
+            The file ends early.
+        """
+        if not self._direct:
+            yield from (self._read(number, place) for number, place in enumerate(places))
+            return
+        # The disk reads the next part while this one is unpacked.
+        with ThreadPoolExecutor(1) as disk:
+            coming = [disk.submit(self._read, 0, place) for place in places[:1]]
+            for number, following in enumerate([*places[1:], None]):
+                raw = coming.pop().result()
+                if following is not None:
+                    coming = [disk.submit(self._read, number + 1, following)]
+                yield raw
+
+    def _read(self, number: int, place: tuple[int, int]) -> NDArray[np.uint8]:
+        begin, size = place
         start = begin - begin % _ALIGNMENT
         wanted = -(-(begin + size - start) // _ALIGNMENT) * _ALIGNMENT
-        if len(self._buffer) < wanted:
-            self._buffer = mmap.mmap(-1, wanted)
-        view = memoryview(self._buffer)[:wanted]
+        which = number % 2
+        if len(self._buffers[which]) < wanted:
+            self._buffers[which] = mmap.mmap(-1, wanted)
+        view = memoryview(self._buffers[which])[:wanted]
         done = 0
         while done < wanted:
             got = os.preadv(self._handle, [view[done:]], start + done)
             done += got
             if got == 0 or done % _ALIGNMENT:
                 break  # the end of the file
-        return np.frombuffer(self._buffer, np.uint8, min(max(done - (begin - start), 0), size), begin - start)
+        if done < begin - start + size:
+            raise StoreError(f"{self._path}: the file ends early. Hint: was it copied completely?")
+        return np.frombuffer(self._buffers[which], np.uint8, size, begin - start)
 
     def close(self) -> None:
         """Give the file back; the buffer goes with its last view."""

@@ -83,7 +83,10 @@ def _span(
     begin, size = 4 * (offset + low - skip), 4 * (high - low)
     if there:
         start = source + 4 * (low - row)
-        line[begin : begin + size] = raw[start : start + size]
+        # A loop over two slices becomes a copy of vectors, which the assignment of one to the other does not.
+        values, places = raw[start : start + size], line[begin : begin + size]
+        for k in range(size):
+            places[k] = values[k]
     else:
         for k in range(size):
             line[begin + k] = _MISSING[k % 4]
