@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from cytofast import resources
 from cytofast.errors import DataError
@@ -53,7 +54,9 @@ def label_p_values(
     if set(rule.pos_sameby) & set(rule.neg_diffby):
         test.run_shared(tested)
     else:
-        over_items(test.run_alone, tested, resources.current().threads)
+        # Perturbations run on threads; BLAS threads inside each would fight over the same cores (4 times the time, on two).
+        with threadpool_limits(1, user_api="blas"):
+            over_items(test.run_alone, tested, resources.current().threads)
     return test.p, test.method
 
 
