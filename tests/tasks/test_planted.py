@@ -1,9 +1,11 @@
 """A screen in the shape of CPJUMP1 with known answers: the pattern of Fig. 4 is planted, and recovered within the intervals."""
 
+import numpy as np
 import polars as pl
 import pytest
 
 from benchmarks.planted import Shape, compare, plant
+from benchmarks.planted_truth import Chance, retrieved, share
 from cytofast.tasks.conditions import answer_conditions
 from cytofast.tasks.preset import Benchmark
 
@@ -77,3 +79,27 @@ def test_permuted_labels_recover_it_too(planted, profiles):
     table = compare(planted, found).filter(Metadata_Cell_type="U2OS")
     assert table.filter(pl.col("task") != "cross_matching")["inside"].all()
     assert table.filter(task="cross_matching")["inside"].sum() >= 7
+
+
+def test_the_share_to_expect_is_told_without_the_tasks(planted, found):
+    table = compare(planted, found, screens=4)
+    assert table.filter(task="detection")["expected"].to_list() == pytest.approx(
+        table.filter(task="detection")["fraction_planted"].to_list()
+    )
+    done = table.filter(status="done")
+    # With as few ORFs as here a share above 0 is to be expected where nothing was planted.
+    assert done["inside_expected"].mean() >= 0.95, done.filter(~pl.col("inside_expected"))
+    assert (table["expected"] >= table["fraction_planted"] - 0.1).all()
+
+
+def test_the_plain_twin_counts_as_the_rule_does():
+    chance = Chance(1_000)
+    # One positive among three: a perfect ranking is one in three, and strictly above it there is none.
+    assert chance(1.0, 1, 3) == pytest.approx(1 / 1_001)
+    assert chance(1 / 3, 1, 3) == pytest.approx((2 / 3 * 1_000 + 1) / 1_001)
+    # Two of four: above ranks 1 and 3 there is ranks 1 and 2 alone, one ranking of six.
+    assert chance((1 + 2 / 3) / 2, 2, 4) == pytest.approx(1 / 6, abs=0.02)
+    near = np.array([[np.nan, 0.9, 0.1], [0.9, np.nan, 0.2], [0.1, 0.2, np.nan]])
+    found = retrieved(near, [["A"], ["A"], ["B"]], [["A"], ["A"], ["B"]], chance)
+    assert found == {"A": [pytest.approx(np.log(1 / 1_001))] * 2}
+    assert share(found) == 1.0
