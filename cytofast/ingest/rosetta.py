@@ -65,7 +65,7 @@ def read_rosetta(
     Raises
     ------
     DataError
-        A file is missing or damaged, or lacks the treatment's column.
+        A file is missing or damaged, lacks the treatment's column, or has text where a gene's values should be.
     RecipeError
         The data set, the modality or the processing is not known.
     """
@@ -85,6 +85,8 @@ def read_rosetta(
     )
     # Units and names of compounds are in Latin-1 in some of these files.
     table = read_profiles(path, encoding="either").collect()
+    if not painted:
+        table = _numbers(table, path)
     features = [
         column
         for column, dtype in table.schema.items()
@@ -116,6 +118,25 @@ def read_rosetta(
     schema = table.schema
     floats = {column: pl.Float64 for column in features if not schema[column].is_float()}
     return metadata.with_columns(named).hstack(table.select(features).cast(floats))  # type: ignore[arg-type]
+
+
+def _numbers(table: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Probe sets as numbers: one without any value is missing, one with text is damaged; neither is metadata."""
+    probes = [
+        name
+        for name, dtype in table.schema.items()
+        if name.endswith(_PROBE) and (name[0].isdigit() or name.startswith("AFFX")) and not dtype.is_numeric()
+    ]
+    numbers = table.select(probes).with_columns(table[name].cast(pl.Float64, strict=False) for name in probes)
+    for name in probes:
+        lost = (numbers[name].is_null() & table[name].is_not_null()).arg_true()
+        if len(lost):
+            row = lost[0]
+            raise DataError(
+                f"{path}: column {name!r} holds {str(table[name][row])!r} in row {row + 1:,}, and in {len(lost):,} of "
+                f"{table.height:,} rows what is no number. Hint: was the file edited? Get it anew, or clear these cells."
+            )
+    return table.with_columns(numbers)
 
 
 def _dataset_of(folder: Path) -> str:
