@@ -7,16 +7,20 @@ double the footer, which every reader must parse.
 
 from __future__ import annotations
 
+import mmap
 import os
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from polars import selectors
+from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.durable import appear, make_folder
@@ -27,7 +31,7 @@ ROW_GROUP_BYTES = 192 * 2**20
 """Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
 _PAGE_BYTES = 1 << 30
 _SLAB = 256
-"""Columns that are made ready for writing at a time."""
+"""Columns that are copied at a time."""
 
 
 def row_group_rows(schema: pl.Schema) -> int:
@@ -69,8 +73,8 @@ class ProfileWriter:
         self.schema: pl.Schema | None = None
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._writer: pq.ParquetWriter | None = None
-        self._waiting: list[pl.DataFrame] = []
         self._group = 0
+        self._waiting = _RowGroup({}, 0)
         self._thread = ThreadPoolExecutor(1)
         self._on_its_way: Future[None] | None = None
 
@@ -82,20 +86,23 @@ class ProfileWriter:
         if self.schema is None:
             self._open(frame)
         self.rows += frame.height
-        self._waiting.append(frame)
-        del frame
-        while sum(part.height for part in self._waiting) >= self._group:
-            self._flush(self._taken(self._group))
+        for low in self._cuts(frame.height):
+            self._waiting.take(frame[low : low + self._group - self._waiting.rows])
+            if self._waiting.rows == self._group:
+                self._flush()
 
-    def _taken(self, rows: int) -> list[pl.DataFrame]:
-        """Take the first of the waiting rows: some columns each, the last ones first, held by nobody else."""
-        whole = pl.concat(self._waiting, rechunk=False) if len(self._waiting) > 1 else self._waiting[0]
-        self._waiting = [whole.slice(rows)] if whole.height > rows else []
-        return [whole[:rows, first : first + _SLAB] for first in reversed(range(0, whole.width, _SLAB))]
+    def _cuts(self, height: int) -> Iterator[int]:
+        """Where to cut a frame, so that each part fits into what is left of a row group."""
+        low = 0
+        while low < height:
+            left = self._group - self._waiting.rows
+            yield low
+            low += left
 
     def _open(self, frame: pl.DataFrame) -> None:
         self.schema = schema = frame.schema
         self._group = row_group_rows(schema)
+        self._waiting = _RowGroup(schema, self._group)
         text = [name for name in schema.names() if is_metadata(name) or not schema[name].is_numeric()]
         try:
             make_folder(self.path.parent)
@@ -103,7 +110,7 @@ class ProfileWriter:
                 self._temporary,
                 _arrow(frame.clear()).schema,
                 use_dictionary=text,
-                compression={name: "zstd" if name in set(text) else "none" for name in schema.names()},
+                compression=dict.fromkeys(text, "zstd"),
                 write_statistics=text,
                 data_page_size=_PAGE_BYTES,
                 max_rows_per_page=_PAGE_BYTES,
@@ -112,10 +119,12 @@ class ProfileWriter:
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
-    def _flush(self, slabs: list[pl.DataFrame]) -> None:
+    def _flush(self) -> None:
         """Write a row group while the next one is being made; at most one is on its way."""
+        assert self.schema is not None  # noqa: S101  (opened by the first frame)
         self._arrived()
-        self._on_its_way = self._thread.submit(self._write_group, slabs)
+        whole, self._waiting = self._waiting, _RowGroup(self.schema, self._group)
+        self._on_its_way = self._thread.submit(self._write_group, whole)
 
     def _arrived(self) -> None:
         """Wait for the row group that is being written; its error, if any, is ours."""
@@ -126,14 +135,10 @@ class ProfileWriter:
             except OSError as error:
                 raise _cannot_write(self.path, error) from error
 
-    def _write_group(self, slabs: list[pl.DataFrame]) -> None:
+    def _write_group(self, group: _RowGroup) -> None:
         assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        columns: list[pa.ChunkedArray] = []
-        while slabs:
-            # In one piece, and the pieces given back at once: thousands of columns in many pieces cost more than the copy.
-            columns += _arrow(slabs.pop().rechunk()).columns
-        table = pa.Table.from_arrays(columns, schema=self._writer.schema)
-        del columns
+        columns = group.columns()
+        table = pa.Table.from_arrays([columns[name] for name in self._writer.schema.names], schema=self._writer.schema)
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
     def __exit__(
@@ -141,10 +146,8 @@ class ProfileWriter:
     ) -> None:
         try:
             if kind is None and self.schema is not None:
-                if self.rows == 0:
-                    self._waiting = [pl.DataFrame(schema=self.schema)]
-                if self._waiting:
-                    self._flush(self._taken(self.rows))
+                if self._waiting.rows or self.rows == 0:
+                    self._flush()
                 self._arrived()
                 self._close()
         finally:
@@ -171,17 +174,69 @@ class ProfileWriter:
         self._temporary.unlink(missing_ok=True)
 
 
+class _RowGroup:
+    """Rows that wait until a row group is whole: floats in memory of their own, where Arrow finds each column in one piece.
+
+    Kept as the frames that they came in, they would be there twice when they are put together, and frames of thousands of
+    small columns leave memory behind that nobody gets back.
+    """
+
+    def __init__(self, schema: Mapping[str, pl.DataType], most: int) -> None:
+        self.rows = 0
+        kinds: dict[pl.DataType, list[str]] = {}
+        for name, dtype in schema.items():
+            kinds.setdefault(dtype if dtype.is_float() else pl.Null(), []).append(name)
+        self._others = kinds.pop(pl.Null(), [])
+        self._frames: list[pl.DataFrame] = [pl.DataFrame(schema={name: schema[name] for name in self._others})]
+        self._floats = {
+            dtype: (names, _room(pl.Series(dtype=dtype).to_numpy().dtype, (len(names), most)))
+            for dtype, names in kinds.items()
+        }
+
+    def take(self, frame: pl.DataFrame) -> None:
+        """Add rows that fit."""
+        for names, room in self._floats.values():
+            for first in range(0, len(names), _SLAB):
+                # Nulls become NaN.
+                values = frame[names[first : first + _SLAB]].to_numpy()
+                room[first : first + _SLAB, self.rows : self.rows + frame.height] = values.T
+        self._frames.append(frame[self._others])
+        self.rows += frame.height
+
+    def columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
+        """The columns, with missing features as null: SQL engines and Polars skip null, but take NaN for the largest value."""
+        others = _arrow(pl.concat(self._frames, rechunk=True))
+        floats = {
+            name: _with_nulls(values[: self.rows])
+            for names, room in self._floats.values()
+            for name, values in zip(names, room, strict=True)
+        }
+        return {**dict(zip(others.column_names, others.columns, strict=True)), **floats}
+
+
+def _room(dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Memory that counts only where it is written to, and goes back to the system at once."""
+    size = dtype.itemsize * shape[0] * shape[1]
+    buffer = mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # Pages of 2 MB, where they are for all, would fill it from the first row on. Few systems have none to refuse.
+        with suppress(OSError):
+            buffer.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(buffer, dtype=dtype, count=shape[0] * shape[1]).reshape(shape)
+
+
+def _with_nulls(values: NDArray[Any]) -> pa.Array:
+    """As Arrow, in the same memory, with null for NaN. (``pyarrow.array`` would import pandas, where there is one)."""
+    missing = np.isnan(values)
+    holes = int(np.count_nonzero(missing))
+    present = pa.py_buffer(np.packbits(~missing, bitorder="little")) if holes else None
+    return pa.Array.from_buffers(
+        pa.from_numpy_dtype(values.dtype), len(values), [present, pa.py_buffer(values)], null_count=holes
+    )
+
+
 def _arrow(frame: pl.DataFrame) -> pa.Table:
-    """As Arrow, with missing features as null: SQL engines and Polars skip null, but take NaN for the largest value."""
-    # Looking costs less than making every column anew.
-    holes = frame.select(selectors.float().is_nan().any())
-    holed = [name for name in holes.columns if holes[name][0]]
-    filled = frame.with_columns(frame.select(holed).fill_nan(None)) if holed else frame
-    table = filled.to_arrow(compat_level=pl.CompatLevel.oldest())
-    for index, field in enumerate(table.schema):
-        if pa.types.is_large_string(field.type):
-            table = table.set_column(index, field.name, table.column(index).cast(pa.string()))
-    return table
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _cannot_write(path: Path, error: OSError) -> StoreError:
