@@ -22,6 +22,8 @@ TWINS = ("BVT-948", "dexamethasone", "thiostrepton")
 NAMES = ("Metadata_pert_iname", "Metadata_Compound", "Metadata_compound", "Metadata_compound_name")
 """Columns that usually hold a compound's name."""
 INCHIKEY = "Metadata_InChIKey"
+TARGETS = ("Metadata_target_list",)
+"""Columns that hold several labels as one text, with ``|`` in between."""
 SPLIT = "Metadata_Split"
 _BETWEEN = "\x1f"
 """Between the columns of a key, so that ``P 1``, ``A`` is not ``P``, ``1 A``."""
@@ -49,6 +51,7 @@ def make_splits(
     *,
     controls: str | None = None,
     twins: Sequence[str] = TWINS,
+    multilabel: Sequence[str] = TARGETS,
     column: str = SPLIT,
 ) -> pl.DataFrame:
     """Divide rows (cells, wells, perturbations) into splits, so that no two that belong together are apart.
@@ -74,6 +77,9 @@ def make_splits(
         SQL predicate for negative controls. They are in every split: only keys of several columns hold them together.
     twins
         Names of compounds that stand twice under two identifiers; they stay together wherever a column of names shows them.
+    multilabel
+        Columns of several labels with ``|`` in between: as keys, ``EGFR|ERBB2`` and ``ERBB2`` belong together. Chains of shared
+        labels make large groups: compounds of many targets may all be one.
     column
         The column that is added.
 
@@ -114,7 +120,7 @@ def make_splits(
         raise RecipeError(
             f"make_splits: the table has a column {column!r} already; drop it, or name another with column="
         )
-    groups, texts = _groups(table, keys, controls, twins)
+    groups, texts = _groups(table, keys, controls, twins, _names_of(multilabel, "make_splits"))
     count = len(texts)
     if count < len(shares):
         raise DataError(
@@ -154,6 +160,7 @@ def check_split(
     *,
     controls: str | None = None,
     twins: Sequence[str] = TWINS,
+    multilabel: Sequence[str] = TARGETS,
 ) -> pl.DataFrame:
     """Find what stands in two splits and should not, in anybody's split.
 
@@ -166,8 +173,8 @@ def check_split(
     keep_together
         Keys as in :func:`make_splits`; ``None`` looks at those of the usual columns that the table has: samples,
         genes, names, molecules, and wells.
-    controls, twins
-        As in :func:`make_splits`.
+    controls, twins, multilabel
+        As in :func:`make_splits`. A label that two splits share is a leak, whatever stands beside it.
 
     Returns
     -------
@@ -203,12 +210,14 @@ def check_split(
     require_columns(whole.schema, [name for key in keys for name in key], "check_split")
     whole = whole.filter(pl.col(split).is_not_null())
     texts = _key_texts(whole, [tuple(key) for key in keys], controls, twins)
+    several = _names_of(multilabel, "check_split")
     leaks = [
         texts.select(
             pl.lit(name).alias("key"),
-            pl.col(name).alias("value"),
+            (_labels_of(name) if name in several else pl.concat_list(name)).alias("value"),
             whole[split].cast(pl.String).alias("split"),
         )
+        .explode("value")
         .filter(pl.col("value").is_not_null())
         .group_by("key", "value")
         .agg(
@@ -268,8 +277,24 @@ def _key_texts(
     return table.select(text.alias(name) for name, text in texts.items())
 
 
+def _names_of(multilabel: Sequence[str], where: str) -> Sequence[str]:
+    if isinstance(multilabel, str):
+        raise RecipeError(f"{where}: multilabel= is a list of columns, such as {[multilabel]!r}, not {multilabel!r}")
+    return multilabel
+
+
+def _labels_of(name: str) -> pl.Expr:
+    """The distinct labels of each text; null where there is none."""
+    parts = pl.col(name).str.split("|").list.eval(pl.element().str.strip_chars().replace("", None)).list.drop_nulls()
+    return parts.list.unique(maintain_order=True)
+
+
 def _groups(
-    table: pl.DataFrame, keys: Sequence[tuple[str, ...]], controls: str | None, twins: Sequence[str]
+    table: pl.DataFrame,
+    keys: Sequence[tuple[str, ...]],
+    controls: str | None,
+    twins: Sequence[str],
+    several: Sequence[str],
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Number of the group of each row, and a text for each group that does not depend on the order of rows."""
     texts = _key_texts(table, keys, controls, twins)
@@ -279,10 +304,13 @@ def _groups(
     which, distinct = group_rows(marked, marked.columns)
     rows, columns, size = [], [], distinct.height
     for name in texts.columns:
-        codes, values = group_rows(distinct, [name])
-        known = distinct[name].is_not_null().to_numpy()
-        rows.append(np.flatnonzero(known))
-        columns.append(size + codes[known])
+        each = distinct.select(
+            pl.int_range(pl.len()).alias("row"), _labels_of(name) if name in several else pl.col(name)
+        )
+        each = (each.explode(name) if name in several else each).drop_nulls(name)
+        codes, values = group_rows(each, [name])
+        rows.append(each["row"].to_numpy())
+        columns.append(size + codes)
         size += values.height
     joined = np.concatenate(rows), np.concatenate(columns)
     graph = csr_array((np.ones(len(joined[0]), dtype=np.int8), joined), shape=(size, size))

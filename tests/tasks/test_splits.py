@@ -226,3 +226,23 @@ def test_keys_to_check_are_a_list():
 def test_columns_that_make_one_key_are_not_run_together():
     table = pl.DataFrame({"Metadata_Plate": ["P 1", "P"], "Metadata_Well": ["A", "1 A"], "Metadata_Split": ["x", "y"]})
     assert check_split(table).height == 0
+
+
+def test_targets_that_share_a_label_belong_together():
+    targets = ["EGFR|ERBB2", "ERBB2", "TP53 | MDM2", "MDM2", None, " | "] + [f"T{i}" for i in range(30)]
+    table = pl.DataFrame({"Metadata_target_list": targets, "Metadata_x": range(len(targets))})
+    for seed in range(4):
+        found = make_splits(table, ["Metadata_target_list"], fractions=THIRDS, seed=seed)
+        split = found["Metadata_Split"].to_list()
+        assert (split[0], split[2]) == (split[1], split[3])
+        assert check_split(found, keep_together=["Metadata_target_list"]).height == 0
+    apart = table.with_columns(pl.Series("Metadata_Split", ["train", "test"] * (len(targets) // 2)))
+    assert check_split(apart, keep_together=["Metadata_target_list"]).rows() == [
+        ("Metadata_target_list", "ERBB2", "test, train", 2),
+        ("Metadata_target_list", "MDM2", "test, train", 2),
+    ]
+    assert check_split(apart, keep_together=["Metadata_target_list"], multilabel=()).height == 0
+    named = apart.rename({"Metadata_target_list": "Metadata_moa"})
+    assert check_split(named, keep_together=["Metadata_moa"], multilabel=["Metadata_moa"]).height == 2
+    with pytest.raises(RecipeError, match="multilabel="):
+        check_split(named, keep_together=["Metadata_moa"], multilabel="Metadata_moa")
