@@ -21,6 +21,7 @@ from cytofast.schema import LEVELS, MISSING_TEXT, PLATE, WELL, require_columns
 __all__ = ["read_profiles", "write_profiles"]
 
 _FEATURE = re.compile(r"(?!Metadata_|Image_)([A-Z][A-Za-z0-9]*)_.+", re.DOTALL)
+_GZIP = b"\x1f\x8b"
 _ENCODINGS = ("utf-8", "latin-1", "either")
 _COMPARTMENTS = {"Cells", "Cytoplasm", "Nuclei"}
 
@@ -120,7 +121,14 @@ def _scan(path: Path) -> pl.LazyFrame:
 
 def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
     data = read_bytes(path)
-    if path.name.lower().endswith(".gz"):
+    packed = path.name.lower().endswith(".gz")
+    if packed and data and not data.startswith(_GZIP):
+        raise DataError(
+            f"{path}: damaged, or not packed with gzip as its name says. Hint: take .gz off its name if it is text."
+        )
+    if not packed and data.startswith(_GZIP):
+        raise DataError(f"{path}: packed with gzip, and its name does not say so. Hint: put .gz behind its name.")
+    if packed:
         try:
             data = gzip.decompress(data)
         except (OSError, EOFError, zlib.error) as error:

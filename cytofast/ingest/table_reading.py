@@ -236,6 +236,11 @@ def _schema(source: TableSource) -> tuple[pl.Schema, Mapping[str, int], Mapping[
         raise SchemaError(
             f"plate {source.plate!r}: {listed(both)} hold numbers in one file and text in another. Hint: which is right?"
         )
+    if not features:
+        raise SchemaError(
+            f"plate {source.plate!r}: {source.files[0].path} has no features, only keys and metadata. Hint: what was in each "
+            "well is given with platemap (--platemap), beside a table of features."
+        )
     chosen = source.choice.of_features(list(features), f"plate {source.plate!r}")
     sites = {file.keys.schema[SITE] for file in source.files}
     place = pl.Int64() if sites == {pl.Int64()} else pl.String()

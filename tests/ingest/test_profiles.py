@@ -97,7 +97,7 @@ def test_types_of_metadata_and_features(tmp_path):
         ("x.csv", b"Metadata_Well,Cells_A_B,Cells_A_B\nA01,1,2\n", "'Cells_A_B' stands more than once"),
         ("x.csv", b'Metadata_Well,Cells_A_B\n"A\n01",1\nA02,2,3\n', "line 4: 3 fields"),
         ("x.csv.gz", gzip.compress(b"Metadata_Well,Cells_A_B\nA01,1\n", mtime=0)[:-9], "damaged or cut off"),
-        ("x.csv.gz", b"Metadata_Well,Cells_A_B\nA01,1\n", "damaged or cut off"),
+        ("x.csv.gz", b"Metadata_Well,Cells_A_B\nA01,1\n", "damaged, or not packed with gzip"),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):

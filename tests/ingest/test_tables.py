@@ -273,6 +273,25 @@ def test_a_level_of_a_recipe_is_not_replaced(tmp_path):
         cytofast.run(recipe, store)
 
 
+def test_names_that_do_not_say_what_is_in_a_file(tmp_path):
+    text = wells().write_csv().encode()
+    (tmp_path / "text.csv.gz").write_bytes(text)
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(text))
+    store = cytofast.open_store(tmp_path / "store", create=True)
+    with pytest.raises(DataError, match=r"text\.csv\.gz: damaged, or not packed with gzip as its name says"):
+        store.ingest(tmp_path / "text.csv.gz")
+    with pytest.raises(DataError, match=r"packed\.csv: packed with gzip, and its name does not say so"):
+        store.ingest(tmp_path / "packed.csv")
+
+
+@pytest.mark.parametrize("more", [{}, {"Metadata_pert": ["a", "b"]}])
+def test_a_table_without_features_is_refused(tmp_path, more):
+    pl.DataFrame({"Metadata_Plate": ["P", "P"], "Metadata_Well": ["A01", "A02"], **more}).write_csv(tmp_path / "P.csv")
+    store = cytofast.open_store(tmp_path / "store", create=True)
+    with pytest.raises(SchemaError, match=r"P\.csv has no features, only keys and metadata\. Hint: .*--platemap"):
+        store.ingest(tmp_path / "P.csv")
+
+
 def test_a_gzip_that_is_cut_off_leaves_the_store(tmp_path):
     whole = gzip.compress(wells().write_csv().encode())
     (tmp_path / "P.csv.gz").write_bytes(whole[:-9])
