@@ -30,7 +30,7 @@ _WHOLE_FILE = 64 << 20
 _COPIES = 4
 """The bytes of some images (those of one compartment twice), its columns in float64, and those of all in float32: numbers
 of one digit make the last two three times the bytes."""
-_AT_ONCE = 48 << 20
+_AT_ONCE = 32 << 20
 """Bytes of text to read at once at most: more makes nothing faster."""
 _SITES_AT_ONCE = 64
 """Images to read at once at most, so that progress is seen where they are small."""
