@@ -33,7 +33,10 @@ def conditions_of(table: pl.DataFrame, by: Sequence[str]) -> pl.Series:
 
 
 def map_boxes(
-    table: pl.DataFrame, by: str | Sequence[str] | None = None, fractions: pl.DataFrame | None = None
+    table: pl.DataFrame,
+    by: str | Sequence[str] | None = None,
+    fractions: pl.DataFrame | None = None,
+    kind: str = "perturbation",
 ) -> go.Figure:
     """Box plots of mAP by condition; above each the fraction retrieved and its interval, as Fig. 4 of the CPJUMP1 paper.
 
@@ -45,6 +48,8 @@ def map_boxes(
         Condition columns.
     fractions
         What :func:`cytofast.fraction_retrieved` gives for the same ``by``; ``None`` asks it.
+    kind
+        What a row is, for the caption: ``"perturbation"`` or ``"label"``.
 
     Examples
     --------
@@ -87,12 +92,11 @@ def map_boxes(
         )
     return figure(
         traces,
-        alt=f"Box plots of mean average precision of {known.height:,} perturbations in {len(order)} conditions.",
-        caption="Mean average precision (mAP) of each perturbation, by condition: 1 means that all its replicates "
-        "are nearer to each "
-        "other than any negative control. Boxes span the quartiles. Above each box: the fraction retrieved (q < "
-        "0.05), and its 95 % interval over "
-        "perturbations.",
+        alt=f"Box plots of mean average precision of {known.height:,} {kind}s in {len(order)} conditions.",
+        caption=f"Mean average precision (mAP) of each {kind}, by condition: 1 means that all its {_members(kind)} "
+        f"are nearer to each other than any {'negative control' if kind == 'perturbation' else 'other'}. "
+        "Boxes span the quartiles. Above each box: the fraction retrieved (q < "
+        f"0.05), and its 95 % interval over {kind}s.",
         height=480,
         xaxis={
             "tickvals": list(range(len(order))),
@@ -108,6 +112,11 @@ def map_boxes(
     )
 
 
+def _members(kind: str) -> str:
+    """Who is looked for."""
+    return "replicates" if kind == "perturbation" else "members"
+
+
 def _names(table: pl.DataFrame) -> pl.Series:
     """What to call each row: its metadata, joined."""
     columns = [name for name in table.columns if is_metadata(name) or name in {"name", "about"}][:5]
@@ -120,8 +129,10 @@ def _names(table: pl.DataFrame) -> pl.Series:
     return table.select(pl.concat_str(texts, separator=" · ", ignore_nulls=True)).to_series()
 
 
-def map_against_p(table: pl.DataFrame, by: str | Sequence[str] | None = None) -> go.Figure:
+def map_against_p(table: pl.DataFrame, by: str | Sequence[str] | None = None, kind: str = "perturbation") -> go.Figure:
     """Mean average precision against -log10 p, with names on hovering.
+
+    ``kind`` says what a row is, for the caption: ``"perturbation"`` or ``"label"``.
 
     Examples
     --------
@@ -167,9 +178,9 @@ def map_against_p(table: pl.DataFrame, by: str | Sequence[str] | None = None) ->
             )
     return figure(
         traces,
-        alt=f"Scatter of mean average precision against -log10 p of {known.height:,} perturbations; "
+        alt=f"Scatter of mean average precision against -log10 p of {known.height:,} {kind}s; "
         f"{int(hit.sum()):,} are retrieved.",
-        caption="Each point is a perturbation (in a condition). To the right its replicates find each other better; "
+        caption=f"Each point is a {kind} (in a condition). To the right its {_members(kind)} find each other better; "
         "higher up, chance does so "
         "less often. Coloured: retrieved at q < 0.05. A row of points at the top has the smallest p that so many "
         "draws can give. Hover for names.",

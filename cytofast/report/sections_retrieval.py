@@ -105,7 +105,7 @@ def found_parts(
     """A verdict, both figures and the table of hits."""
     known = table.filter(table["mean_average_precision"].is_not_null())
     if not known.height:
-        return [Prose(f"{about} No perturbation could be tested: has each a single profile?", "warning")]
+        return [Prose(f"{about} No {kind} could be tested: has each a single profile?", "warning")]
     whole = fraction_retrieved(table)
     verdict = said_of(whole.row(0, named=True), name, kind)
     news.append(verdict)
@@ -143,22 +143,23 @@ def found_parts(
         Drawn(
             f"boxes-{name}",
             f"Mean average precision by condition: {name}",
-            retrieval_figures.map_boxes(table, by, shares),
+            retrieval_figures.map_boxes(table, by, shares, kind),
             shares,
         ),
         Drawn(
             f"against_p-{name}",
             f"Mean average precision against chance: {name}",
-            retrieval_figures.map_against_p(table, by),
+            retrieval_figures.map_against_p(table, by, kind),
             shown,
         ),
-        Listed(f"hits-{name}", f"Hits: {name}", shown, _caption(hits)),
+        Listed(f"hits-{name}", f"Hits: {name}", shown, _caption(hits, kind)),
     ]
     return parts
 
 
-def _caption(hits: pl.DataFrame) -> str:
-    text = "Perturbations by q-value, the surest first. Search for names, targets or mechanisms; click on a heading to sort."
+def _caption(hits: pl.DataFrame, kind: str) -> str:
+    text = f"{kind.capitalize()}s by q-value, the surest first. "
+    text += "Search for names, targets or mechanisms; click on a heading to sort."
     if hits.height > _MOST_ROWS:
         text += f" The first {_MOST_ROWS:,} of {counted(hits.height, 'row')}; cytofast map writes all."
     return text

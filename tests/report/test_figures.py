@@ -142,3 +142,17 @@ def test_names_fit():
     assert slug('a"b c') == "a_b_c"
     assert len(short("x" * 100, 20)) == 20
     assert short(None) == ""
+
+
+def test_captions_of_labels_do_not_speak_of_replicates_and_controls():
+    table = pl.DataFrame(
+        {"name": ["A", "B"], "mean_average_precision": [0.5, 1.0], "p_value": [0.5, 0.01], "q_value": [0.5, 0.02]}
+    ).with_columns(retrieved=pl.col("q_value") < 0.05)
+    for draw in (figures.map_boxes, figures.map_against_p):
+        assert "replicates" in draw(table).layout.meta["caption"]
+        told = draw(table, kind="label").layout.meta
+        assert "members" in told["caption"]
+        assert "labels" in told["alt"]
+        assert not any(
+            word in told["caption"] + told["alt"] for word in ("replicates", "perturbation", "negative control")
+        )
