@@ -84,8 +84,6 @@ def measure(measurement: Measurement, setting: Setting) -> dict:
     paces = [calibration()]
     if setting.warm_up:
         _compile(measurement, setting)
-        if not measurement.cold:
-            into_cache(source)
     found: dict[str, dict] = {name: {"rounds": []} for name in measurement.who}
     for turn in range(measurement.rounds):
         for name in measurement.who[:: -1 if turn % 2 else 1]:
@@ -94,6 +92,8 @@ def measure(measurement: Measurement, setting: Setting) -> dict:
                 continue
             if measurement.cold:
                 out_of_cache(source)
+            elif setting.warm_up:
+                into_cache(source)  # anew, for a contender that took all memory pushed it out
             python = setting.pythons.get(name, sys.executable)
             options = {"repeats": measurement.repeats, "ceiling": setting.ceiling, "seconds": setting.seconds}
             one = process.run(name, measurement.task, source, out, shape, python=python, **options)

@@ -87,13 +87,13 @@ USUAL = [
     *_many("sql", *({"cells": 2_000_000, "plates": 10, "query": query} for query in QUERIES), rounds=1),
 ]
 
-# In cells, features, plates, threads and budget; each beside the whole plate of FULL.
+# In cells, features, plates, threads and budget; each beside those of FULL.
 CURVES = [
     *_curve(*({**PLATE, "cells": cells} for cells in (100_000, 200_000, 400_000))),
     *_curve(*({**PLATE, "features": features} for features in (500, 1_500))),
     *_curve(*({"cells": n * 100_000, "features": 1_500, "plates": n} for n in (1, 2, 4, 8))),
     *_curve(*({**FEWER, "threads": threads} for threads in (1, 2))),
-    *_curve(*({**FEWER, "memory": memory} for memory in ("512MB", "1GB", "4GB"))),
+    *_curve(*({**FEWER, "memory": memory} for memory in ("512MB", "4GB"))),
 ]
 
 FULL = [

@@ -28,6 +28,9 @@ Table = TypeVar("Table", bound=pl.DataFrame | pl.LazyFrame)
 Reference = str | pl.Expr | None
 """Rows to learn from: a SQL predicate over metadata, a Polars expression, or ``None`` for every row."""
 
+Groups = tuple[NDArray[np.int64], pl.DataFrame]
+"""The group code of each row, and the key of each group."""
+
 FloatMatrix = NDArray[np.float32] | NDArray[np.float64]
 
 # A block is held as the frame that was read, the matrix made of it, and the scratch of a kernel in float64.
@@ -129,7 +132,7 @@ def reference_mask(metadata: pl.DataFrame, reference: Reference, where: str) -> 
     return answer.fill_null(value=False).to_numpy()
 
 
-def group_rows(metadata: pl.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.int64], pl.DataFrame]:
+def group_rows(metadata: pl.DataFrame, by: Sequence[str]) -> Groups:
     """Number the groups of rows: ``(codes, keys)`` with keys sorted, nulls last and a group of their own.
 
     >>> codes, keys = group_rows(pl.DataFrame({"well": ["B", "A", None, "B"]}), ["well"])
@@ -177,10 +180,17 @@ def take_columns(profiles: Table, names: Sequence[str]) -> Table:
 
 
 def to_block(
-    frame: pl.DataFrame, features: Sequence[str], by: Sequence[str] = (), mask: NDArray[np.bool_] | None = None
+    frame: pl.DataFrame,
+    features: Sequence[str],
+    by: Sequence[str] = (),
+    mask: NDArray[np.bool_] | None = None,
+    groups: Groups | None = None,
 ) -> Block:
-    """Enter: rows and columns of a frame as a :class:`Block`; rows outside ``mask`` belong to no group."""
-    codes, keys = group_rows(frame, by)
+    """Enter: rows and columns of a frame as a :class:`Block`; rows outside ``mask`` belong to no group.
+
+    ``groups`` are those of the rows, where they are known.
+    """
+    codes, keys = groups or group_rows(frame, by)
     if mask is not None:
         codes = np.where(mask, codes, -1)
     shared = shared_columns(frame, features)

@@ -7,11 +7,13 @@ the other. So a block of features of a row group is one read, which a kernel unp
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +29,9 @@ from cytofast.sharing import sharing_frame
 
 _HEADER_BYTES = 96
 _ALIGNMENT = 4096
-_RUN_BYTES = 32 * 2**20
+_AHEAD = 4
+"""So many parts are held: one is unpacked, the others are read."""
+_RUN_BYTES = 16 * 2**20
 """So much of a row group is read at once; it is held beside the matrix that it is copied to."""
 
 
@@ -120,24 +124,21 @@ class PlainReader:
 
 
 class _Source:
-    """Reads parts of a file into two buffers in turn, past the page cache where the file would only push everything else out.
+    """Reads parts of a file into a few buffers in turn.
+
+    What the page cache does not hold of a large file is read past it: it would only push everything else out.
 
     A fresh buffer for every read costs more than the read: its pages must be mapped and cleared first.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._buffers = [mmap.mmap(-1, _ALIGNMENT), mmap.mmap(-1, _ALIGNMENT)]
-        size = path.stat().st_size
-        self._handle = -1
-        if size > resources.machine_memory() // 4 and hasattr(os, "O_DIRECT"):
-            try:
-                self._handle = os.open(path, os.O_RDONLY | os.O_DIRECT)
-            except OSError:
-                self._handle = -1  # a file system without direct reads
-        self._direct = self._handle >= 0
-        if not self._direct:
-            self._handle = os.open(path, os.O_RDONLY)
+        self._buffers = [mmap.mmap(-1, _ALIGNMENT) for _ in range(_AHEAD)]
+        self._handles = [os.open(path, os.O_RDONLY)]
+        if path.stat().st_size > resources.machine_memory() // 4 and hasattr(os, "O_DIRECT"):
+            # A file system without direct reads refuses them.
+            with suppress(OSError):
+                self._handles.append(os.open(path, os.O_RDONLY | os.O_DIRECT))
 
     def parts(self, places: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.uint8]]:
         """The bytes of each place ``(begin, size)``, good until the next is asked for.
@@ -147,29 +148,30 @@ class _Source:
         StoreError
             The file ends early.
         """
-        if not self._direct:
+        if len(self._handles) == 1:
             yield from (self._read(number, place) for number, place in enumerate(places))
             return
-        # The disk reads the next part while this one is unpacked.
-        with ThreadPoolExecutor(1) as disk:
-            coming = [disk.submit(self._read, 0, place) for place in places[:1]]
-            for number, following in enumerate([*places[1:], None]):
-                raw = coming.pop().result()
-                if following is not None:
-                    coming = [disk.submit(self._read, number + 1, following)]
-                yield raw
+        # The disk reads the next parts while this one is unpacked; two at once, so that it never waits for Python.
+        with ThreadPoolExecutor(2) as disk:
+            coming = deque(disk.submit(self._read, number, place) for number, place in enumerate(places[:_AHEAD]))
+            for number in range(len(places)):
+                yield coming.popleft().result()
+                following = number + _AHEAD
+                if following < len(places):
+                    coming.append(disk.submit(self._read, following, places[following]))
 
     def _read(self, number: int, place: tuple[int, int]) -> NDArray[np.uint8]:
         begin, size = place
         start = begin - begin % _ALIGNMENT
         wanted = -(-(begin + size - start) // _ALIGNMENT) * _ALIGNMENT
-        which = number % 2
+        which = number % _AHEAD
         if len(self._buffers[which]) < wanted:
             self._buffers[which] = mmap.mmap(-1, wanted)
         view = memoryview(self._buffers[which])[:wanted]
+        handle = self._handles[0 if _is_cached(self._handles[0], start, size) else -1]
         done = 0
         while done < wanted:
-            got = os.preadv(self._handle, [view[done:]], start + done)
+            got = os.preadv(handle, [view[done:]], start + done)
             done += got
             if got == 0 or done % _ALIGNMENT:
                 break  # the end of the file
@@ -178,8 +180,24 @@ class _Source:
         return np.frombuffer(self._buffers[which], np.uint8, size, begin - start)
 
     def close(self) -> None:
-        """Give the file back; the buffer goes with its last view."""
-        os.close(self._handle)
+        """Give the file back; the buffers go with their last views."""
+        for handle in self._handles:
+            os.close(handle)
+
+
+def _is_cached(handle: int, start: int, size: int) -> bool:
+    """Whether the page cache holds all of a part of a file, which reading past it would fetch from the disk again.
+
+    Asking by a read that does not wait (``RWF_NOWAIT``) would make the system fetch what is not there.
+    """
+    pages = np.zeros(-(-size // mmap.PAGESIZE), dtype=np.uint8)
+    try:
+        with mmap.mmap(handle, size, prot=mmap.PROT_READ, offset=start) as mapped:
+            place = ctypes.c_void_p(np.frombuffer(mapped, np.uint8).ctypes.data)
+            asked: int = ctypes.CDLL(None).mincore(place, ctypes.c_size_t(size), pages.ctypes.data_as(ctypes.c_char_p))
+    except (AttributeError, OSError, ValueError):
+        return False  # a system that does not tell, or a file that has become shorter
+    return asked == 0 and bool((pages & 1).all())
 
 
 def _neighbours(positions: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -17,6 +17,7 @@ from cytofast.blocks import (
     Profiles,
     column_blocks,
     float_type,
+    group_rows,
     require_polars,
     require_rows,
     to_block,
@@ -110,7 +111,9 @@ class Aggregate(Step):
         require_columns(schema, by, "Aggregate: by")
         features: list[str] = resolve_features(schema, self.features, "Aggregate", by)
         require_rows(profiles, "Aggregate")
-        head = heads(profiles, by, features, [OBJECT_COUNT], "Aggregate")
+        # The rows of a lazy query may come in another order each time.
+        groups = group_rows(profiles, by) if isinstance(profiles, pl.DataFrame) else None
+        head = heads(profiles, by, features, [OBJECT_COUNT], "Aggregate", groups)
         if PLATE in by and BATCH in schema and BATCH not in head.columns:
             warnings.warn(
                 "Aggregate: rows of several batches fall into one group, because a barcode stands in more than one batch. "
@@ -121,7 +124,7 @@ class Aggregate(Step):
         parts: list[pl.DataFrame] = []
         for frame, block in column_blocks(profiles, by, features):
             dtypes = {name: pl.Int64() if self.statistic == "count" else float_type(schema[name]) for name in block}
-            parts.append(to_frame(self._reduce(to_block(frame, block, by)), dtypes))
+            parts.append(to_frame(self._reduce(to_block(frame, block, by, groups=groups)), dtypes))
         return as_given(pl.concat([head, *parts], how="horizontal"), profiles)
 
     def _reduce(self, block: Block) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from cytofast.blocks import group_rows, take_columns
+from cytofast.blocks import Groups, group_rows, take_columns
 from cytofast.errors import ProfileWarning, RecipeError, listed
 from cytofast.schema import KEYS, is_metadata
 
@@ -28,6 +28,7 @@ def heads(
     features: Sequence[str],
     made: Sequence[str],
     where: str,
+    groups: Groups | None = None,
 ) -> pl.DataFrame:
     """One row a group, sorted: its key, the metadata that is constant within all groups, and the number of its rows.
 
@@ -35,6 +36,8 @@ def heads(
     ----------
     made
         Names of columns that the step makes, the number of rows first; older ones are not kept.
+    groups
+        Those of the rows, where they are known.
     """
     # The schema of a frame is made anew each time it is asked for, which for thousands of columns takes a while.
     names = profiles.columns if isinstance(profiles, pl.DataFrame) else profiles.collect_schema().names()
@@ -49,7 +52,7 @@ def heads(
     dropped = {*chosen, *KEYS, *made}
     kept = [name for name in names if is_metadata(name) and name not in dropped]
     table = take_columns(profiles, [*by, *kept]).lazy().collect()
-    codes, keys = group_rows(table, by)
+    codes, keys = groups or group_rows(table, by)
     first = np.full(keys.height, -1, dtype=np.int64)
     first[codes[::-1]] = np.arange(table.height)[::-1]
     constant = [name for name in kept if table[name].eq_missing(table[name].gather(first).gather(codes)).all()]
