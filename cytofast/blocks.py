@@ -203,7 +203,10 @@ def to_frame(values: NDArray[Any], dtypes: Mapping[str, pl.DataType]) -> pl.Data
     columns = np.ascontiguousarray(values.T)
     if columns.dtype in (np.float32, np.float64):
         frame = sharing_frame(columns, list(dtypes))
-        holed = [name for name, hole in zip(dtypes, np.isnan(columns).any(axis=1), strict=True) if hole]
+        with np.errstate(invalid="ignore"):
+            # NaN makes the least value NaN.
+            least = np.min(columns, axis=1, initial=np.inf)
+        holed = [name for name, value in zip(dtypes, least, strict=True) if np.isnan(value)]
         if holed:
             frame = frame.with_columns(pl.col(holed).fill_nan(None))
     else:

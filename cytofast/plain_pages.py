@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,41 +36,26 @@ _RUN_BYTES = 16 * 2**20
 
 
 class PlainReader:
-    """Reads float32 features of one file; keeps the footer, which is large for thousands of features, parsed."""
+    """Reads float32 features of one file; keeps where each lies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._footer = pq.read_metadata(path)
-        names = [self._footer.schema.column(i).path for i in range(self._footer.num_columns)]
-        self._position = {name: index for index, name in enumerate(names)}
-        bounds = [0]
-        for group in range(self._footer.num_row_groups):
-            bounds.append(bounds[-1] + self._footer.row_group(group).num_rows)
-        self.rows = bounds[-1]
-        self.bounds = bounds
+        self._position, self._plain, self.bounds, self._begins, self._sizes = _layout(path)
+        self.rows = self.bounds[-1]
+        _give_back()
 
     def reads(self, columns: Sequence[str]) -> bool:
         """Whether these columns are laid out as this reader needs them."""
-        if not self._footer.num_row_groups:
+        if not columns or not self._plain.issuperset(columns):
             return False
-        first = self._footer.row_group(0)
-        for name in columns:
-            index = self._position.get(name)
-            if index is None:
-                return False
-            chunk = first.column(index)
-            plain = set(chunk.encodings) <= {"PLAIN", "RLE"} and chunk.compression == "UNCOMPRESSED"
-            if not plain or chunk.physical_type != "FLOAT" or self._footer.schema.column(index).max_repetition_level:
-                return False
-        return self._whole_pages(self._position[columns[0]]) if columns else False
+        return self._whole_pages(self._position[columns[0]])
 
     def _whole_pages(self, index: int) -> bool:
         """Whether a column chunk is one page."""
-        chunk = self._footer.row_group(0).column(index)
         with self.path.open("rb") as handle:
-            handle.seek(chunk.data_page_offset)
+            handle.seek(int(self._begins[0, index]))
             header = np.frombuffer(handle.read(_HEADER_BYTES), np.uint8)
-        return page_bounds(header, 0, len(header), chunk.num_values)[0] >= 0
+        return page_bounds(header, 0, len(header), self.bounds[1])[0] >= 0
 
     def read(
         self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
@@ -99,9 +84,16 @@ class PlainReader:
         places = [self._place(group, positions[start], stop - start) for group, start, stop, _, _ in runs]
         with closing(_Source(self.path)) as source:
             for (group, start, stop, first, last), raw in zip(runs, source.parts(places), strict=True):
-                rows, before = self._footer.row_group(group).num_rows, self.bounds[group]
+                before, after = self.bounds[group : group + 2]
                 done = unpack(
-                    raw, stop - start, rows, first - before, last - first, out.view(np.uint8), start, first - low
+                    raw,
+                    stop - start,
+                    after - before,
+                    first - before,
+                    last - first,
+                    out.view(np.uint8),
+                    start,
+                    first - low,
                 )
                 if done < stop - start:
                     raise StoreError(
@@ -111,16 +103,46 @@ class PlainReader:
 
     def _place(self, group: int, first: int, count: int) -> tuple[int, int]:
         """Where neighbouring columns of a row group lie in the file: begin and size in bytes."""
-        row_group = self._footer.row_group(group)
-        begin = row_group.column(first).data_page_offset
-        last = row_group.column(first + count - 1)
-        return begin, last.data_page_offset + last.total_compressed_size - begin
+        begin, last = int(self._begins[group, first]), first + count - 1
+        return begin, int(self._begins[group, last] + self._sizes[group, last]) - begin
 
     def frame(
         self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
     ) -> pl.DataFrame:
         """The same as a frame that shares the memory of the matrix."""
         return sharing_frame(self.read(columns, low, high, into), columns)
+
+
+def _layout(path: Path) -> tuple[dict[str, int], set[str], list[int], NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the columns, which are plain, bounds of the row groups, and where in the file each part of a column lies.
+
+    The footer itself is not kept: for thousands of features it takes half a gigabyte.
+    """
+    footer = pq.read_metadata(path)
+    names = [footer.schema.column(i).path for i in range(footer.num_columns)]
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    bounds = [0, *accumulate(group.num_rows for group in groups)]
+    begins = np.zeros((len(groups), len(names)), dtype=np.int64)
+    sizes = np.zeros_like(begins)
+    for number, group in enumerate(groups):
+        parts = [group.column(index) for index in range(len(names))]
+        begins[number] = [part.data_page_offset for part in parts]
+        sizes[number] = [part.total_compressed_size for part in parts]
+    plain = {name for index, name in enumerate(names) if groups and _is_plain(footer, index)}
+    return {name: index for index, name in enumerate(names)}, plain, bounds, begins, sizes
+
+
+def _is_plain(footer: pq.FileMetaData, index: int) -> bool:
+    """Whether a column of the first row group is flat float32 without dictionary or compression."""
+    part = footer.row_group(0).column(index)
+    plain = set(part.encodings) <= {"PLAIN", "RLE"} and part.compression == "UNCOMPRESSED"
+    return plain and part.physical_type == "FLOAT" and not footer.schema.column(index).max_repetition_level
+
+
+def _give_back() -> None:
+    """Return to the system what was freed in small pieces, which the C library of Linux keeps otherwise."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Source:

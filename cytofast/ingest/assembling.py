@@ -6,12 +6,13 @@ Readers of every format of CellProfiler give :class:`Part` objects; what becomes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cytofast.errors import DataError
 from cytofast.ingest.joining import DuplicateObjectError, Objects, Rows, join_objects
@@ -80,7 +81,9 @@ def join_sites(
     rows: list[Row] = []
     found: list[tuple[Site, Rows]] = []
     cells: dict[str, list[Rows]] = {name: [] for name in features}
-    for site, of_site, place in zip(sites, parts, places, strict=True):
+    infinite = {name: _infinite(frame) for name, frame in features.items()}
+    for site, read, place in zip(sites, parts, places, strict=True):
+        of_site = {name: _told_of(part, infinite.get(name), place[name]) for name, part in read.items()}
         joined, told = join_site(plan, site, of_site)
         rows += told
         numbers = joined.get(plan.links.primary, ())
@@ -98,6 +101,25 @@ def in_single(frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
     # Column by column: as expressions, planning thousands of them costs more than the work.
     columns = [column.cast(pl.Float32) for column in frame[:, features].rechunk().get_columns()]
     return pl.DataFrame(columns[:1]).hstack(columns[1:])
+
+
+def _infinite(features: pl.DataFrame) -> NDArray[np.int64] | None:
+    """How many values of each row are infinite; ``None`` where none is."""
+    counts: NDArray[np.int64] | None = None
+    for column in features.get_columns():
+        there = column.is_infinite()
+        if there.any():
+            counts = np.zeros(features.height, dtype=np.int64) if counts is None else counts
+            counts += there.fill_null(value=False).to_numpy()
+    return counts
+
+
+def _told_of(part: Part, infinite: NDArray[np.int64] | None, rows: Rows) -> Part:
+    """A part with a note of its infinite values, where it has some."""
+    count = 0 if infinite is None else int(infinite[rows].sum())
+    if not count:
+        return part
+    return replace(part, notes=(*part.notes, f"{count:,} values are infinite, or too large for float32"))
 
 
 def _at(place: Rows, rows: Rows) -> Rows:

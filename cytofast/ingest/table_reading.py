@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.blocks import row_chunks
-from cytofast.errors import DataError, RecipeError, SchemaError, listed
+from cytofast.errors import DataError, ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.ingest.audit import Audit
 from cytofast.ingest.cellprofiler import columns_differ
 from cytofast.ingest.csv_text import digest_of_file
@@ -134,7 +135,7 @@ class TablePlan:
                 column = frame[name]
             else:
                 column = pl.Series(name, [None], dtype=dtype).new_from_index(0, frame.height)
-            made.append(column if column.dtype == dtype else column.cast(dtype))
+            made.append(column if column.dtype == dtype else _narrowed(column, dtype, file.path))
         return pl.DataFrame([*made, pl.Series(_PLACE, places)])
 
     def _sorted_outside(self, places: Sequence[NDArray[np.int64]], most: int) -> Iterator[pl.DataFrame]:
@@ -157,6 +158,19 @@ class TablePlan:
             for number in sorted(piles):
                 whole = pl.read_ipc(f"{scratch}/{number}.arrow")
                 yield whole.sort(_PLACE).drop(_PLACE)
+
+
+def _narrowed(column: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
+    made = column.cast(dtype)
+    if dtype == pl.Float32 and column.dtype == pl.Float64:
+        beyond = int((made.is_infinite() & column.is_finite()).sum())
+        if beyond:
+            warnings.warn(
+                f"{path}, column {column.name!r}: {beyond:,} values are too large for float32 (3.4e38) and become infinite.",
+                ProfileWarning,
+                stacklevel=2,
+            )
+    return made
 
 
 def plan_table(source: TableSource) -> TablePlan:

@@ -15,21 +15,23 @@ Doubles = NDArray[np.float64]
 
 @compiled
 def _scale(
-    columns: Floats, codes: NDArray[np.int64], centres: Doubles, scales: Doubles, first: int, last: int, out: Floats
+    columns: Floats,
+    starts: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    centres: Doubles,
+    scales: Doubles,
+    first: int,
+    last: int,
+    out: Floats,
 ) -> None:
-    rows = codes.size
     for feature in range(first, last):
-        low = 0
-        while low < rows:
-            # Rows of a group are mostly neighbours; inside such a run the loop is the same two numbers throughout.
-            group = codes[low]
-            high = low + 1
-            while high < rows and codes[high] == group:
-                high += 1
-            centre, scale = centres[group, feature], scales[group, feature]
-            for row in range(low, high):
-                out[feature, row] = (np.float64(columns[feature, row]) - centre) / scale
-            low = high
+        for run in range(groups.size):
+            centre, scale = centres[groups[run], feature], scales[groups[run], feature]
+            # Slices count from 0: with a start that could be negative the loop is not vectorised.
+            values = columns[feature, starts[run] : starts[run + 1]]
+            scaled = out[feature, starts[run] : starts[run + 1]]
+            for k in range(values.size):
+                scaled[k] = (np.float64(values[k]) - centre) / scale
 
 
 def centre_and_scale(
@@ -39,6 +41,11 @@ def centre_and_scale(
 
     Shapes: ``columns, out [n_features, n_rows]``; ``centres, scales [n_groups, n_features]``. A NaN scale gives NaN.
     """
+    # Rows of a group are mostly neighbours; a run of them has the same two numbers throughout.
+    starts = np.concatenate([[0], np.flatnonzero(codes[1:] != codes[:-1]) + 1, [codes.size]]).astype(np.int64)
+    groups = codes[starts[:-1]] if codes.size else codes
     over_ranges(
-        lambda first, last: _scale(columns, codes, centres, scales, first, last, out), columns.shape[0], threads
+        lambda first, last: _scale(columns, starts, groups, centres, scales, first, last, out),
+        columns.shape[0],
+        threads,
     )

@@ -145,12 +145,18 @@ def _with_features(step: Step, features: list[str]) -> Step:
 
 
 def _walk(
-    partition: Partition, steps: Sequence[Step], known: Sequence[pl.DataFrame | None], advance: Advance
+    partition: Partition,
+    steps: Sequence[Step],
+    known: Sequence[pl.DataFrame | None],
+    advance: Advance,
+    *,
+    fits_only: bool = False,
 ) -> Iterator[tuple[pl.DataFrame, list[pl.DataFrame]]]:
-    """For each block of features, the frame after all steps and what each step learned from it."""
+    """For each block of features, the frame after all steps (``fits_only``: all but the last) and what each step learned."""
     metadata, spelled, blocks = _blocks(partition, steps)
     first: list[pl.DataFrame | None] = list(known)
     looked_at = {name for step in spelled for name in step.columns()}
+    of_step = [set(getattr(step, "features", None) or ()) for step in spelled]
     for number, (block, values) in enumerate(_ahead(partition, blocks)):
         if number == 1:
             # What became of the other metadata is known from the first block.
@@ -160,7 +166,7 @@ def _walk(
         for index, step in enumerate(spelled):
             named = getattr(step, "features", None)
             if named is not None:
-                mine = [name for name in block if name in set(named)]
+                mine = [name for name in block if name in of_step[index]]
                 if not mine:
                     if step.reduces:
                         raise RecipeError(f"step {step.name!r} leaves out features that a step before it names")
@@ -172,7 +178,8 @@ def _walk(
             if step.scope == Scope.ROW:
                 first[index] = fit
             fits.append(fit if named is not None or number == 0 else pl.DataFrame())
-            frame = step.apply(frame, fit)
+            if not fits_only or index < len(spelled) - 1:
+                frame = step.apply(frame, fit)
         advance(number + 1, len(blocks))
         yield frame, fits
 
@@ -180,8 +187,8 @@ def _walk(
 def _ahead(partition: Partition, blocks: Sequence[list[str]]) -> Iterator[tuple[list[str], pl.DataFrame]]:
     """Blocks of features, the next one being read while the one given out is worked on.
 
-    Two pieces of memory take turns, so a block is good until the one after the next is asked for: whoever walks keeps
-    only what steps made anew (an aggregate, a fit), never the block itself.
+    Two pieces of memory take turns, so a block is good until the next is asked for: whoever walks keeps only what steps
+    made anew (an aggregate, a fit), never the block itself.
     """
     size = partition.manifest.rows * max(map(len, blocks), default=0)
     memory = [np.empty(size, dtype=np.float32) for _ in blocks[:2]]
@@ -222,6 +229,6 @@ def _fits_by_blocks(
 ) -> list[pl.DataFrame]:
     if all(given is not None for given in known):
         return [given for given in known if given is not None]
-    learned = [found for _, found in _walk(partition, steps, known, advance)]
+    learned = [found for _, found in _walk(partition, steps, known, advance, fits_only=True)]
     merged = _merged(steps, learned)
     return [fit if given is None else given for fit, given in zip(merged, known, strict=True)]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 import polars as pl
 
-from cytofast.blocks import Profiles, require_polars, require_unique
+from cytofast.blocks import Profiles, require_polars, require_unique, take_columns
 from cytofast.errors import ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.metadata_tables import name_plates_and_wells, prefixed, read_metadata_table
 from cytofast.schema import PLATE, WELL, as_columns, normalize_wells, require_columns
@@ -149,7 +149,9 @@ class Annotate(Step):
         options: dict[str, Any] = {"on": keys, "how": "left", "nulls_equal": True, "maintain_order": "left"}
         if isinstance(profiles, pl.DataFrame):
             # Only the keys are joined: a join of the whole frame would copy thousands of features.
-            joined = profiles.hstack(profiles.select(written).join(table, **options).drop(keys)).lazy()
+            joined: pl.DataFrame | pl.LazyFrame = profiles.hstack(
+                profiles.select(written).join(table, **options).drop(keys)
+            )
         else:
             renamed = {name: f"{name} to join" for name in keys}
             marked = lazy.with_columns(key.name.suffix(" to join") for key in written)
@@ -158,8 +160,7 @@ class Annotate(Step):
         # Metadata first, features after, each in the order it had.
         names = list(dict.fromkeys([*schema.names(), *(name for name in table.columns if name not in keys)]))
         ordered = [n for n in names if n.startswith("Metadata_")] + [n for n in names if not n.startswith("Metadata_")]
-        result = joined.select(ordered)
-        return result if isinstance(profiles, pl.LazyFrame) else result.collect()
+        return take_columns(joined, ordered)  # type: ignore[return-value]  # the kind that came in
 
     def _with_keys_as_in(self, schema: pl.Schema) -> pl.DataFrame:
         """The annotation, its keys written as they are compared with profiles of this schema."""

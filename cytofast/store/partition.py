@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +24,9 @@ from cytofast.store.manifest import Manifest
 if TYPE_CHECKING:
     from cytofast.plain_pages import PlainReader
 
-_COPIES = 6
-"""A chunk is held as it was read, as it was changed, as it waits to be written, and as it is being written."""
+_COPIES = 12
+"""A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
+rows that wait to be written or are being written, which are a whole row group each."""
 _MARK = b"PAR1"
 _AGAIN = "ingest this plate again, or run the recipe that makes it again"
 SMALLEST_CHUNK = 256
@@ -104,16 +106,34 @@ class Partition:
         return self.lazy().select(columns).slice(low, high - low).collect()
 
     def chunks(self) -> Iterator[pl.DataFrame]:
-        """The rows in order, row group by row group, or less at a time where the memory budget is small."""
+        """The rows in order, row group by row group, or less at a time where the memory budget is small.
+
+        The next is read meanwhile. Two pieces of memory take turns, so a chunk is good until the next is asked for: whoever
+        walks writes it, or keeps only what was made anew.
+        """
         names = self.lazy().collect_schema().names()
         metadata = self.lazy().select(name for name in names if is_metadata(name)).collect()
         features = [name for name in names if not is_metadata(name)]
         most = max(SMALLEST_CHUNK, resources.current().working_bytes // (_COPIES * 4 * max(1, len(features))))
-        for begin, end in pairwise(self.reader.bounds):
-            for low in range(begin, end, most):
-                high = min(low + most, end)
-                chunk = metadata[low:high].hstack(self.read(features, low, high))
-                yield chunk.select(names)
+        rows = [
+            (low, min(low + _even(end - begin, most), end))
+            for begin, end in pairwise(self.reader.bounds)
+            for low in range(begin, end, _even(end - begin, most))
+        ]
+        size = max((high - low for low, high in rows), default=0) * len(features)
+        memory = [np.empty(size, dtype=np.float32) for _ in rows[:2]]
+        with ThreadPoolExecutor(1) as ahead:
+            coming = [ahead.submit(self.read, features, *first, memory[0]) for first in rows[:1]]
+            for number, (low, high) in enumerate(rows):
+                values = coming.pop().result()
+                following = rows[number + 1 : number + 2]
+                coming = [ahead.submit(self.read, features, *part, memory[(number + 1) % 2]) for part in following]
+                yield metadata[low:high].hstack(values)[names]
+
+
+def _even(rows: int, most: int) -> int:
+    """How many rows to take at a time, so that parts are alike and none has more than ``most``."""
+    return -(-rows // -(-rows // most))
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -143,12 +143,13 @@ def test_the_same_image_twice(tmp_path):
 def test_what_is_fine(site):
     """Line ends of Windows, quotes, a byte-order mark, missing values, infinities, keys with a point."""
     (site / "Nuclei.csv").write_bytes(
-        b'\xef\xbb\xbfImageNumber,ObjectNumber,A,FileName_X\r\n1.0,1,nan,"a, b.tif"\r\n1,"2",,x\r\n1,3,-inf,\r\n'
+        b'\xef\xbb\xbfImageNumber,ObjectNumber,A,FileName_X\r\n1.0,1,nan,"a, b.tif"\r\n1,"2",1e39,x\r\n1,3,-inf,\r\n'
     )
     cells, audit = read(site)
-    assert cells["Nuclei_A"].to_list() == [None, None, float("-inf")]
+    assert cells["Nuclei_A"].to_list() == [None, float("inf"), float("-inf")]
     assert "Nuclei_FileName_X" not in cells.columns
-    assert audit["note"].to_list() == [None, None, None, "1 text columns left out"]
+    note = "1 text columns left out; 2 values are infinite, or too large for float32"
+    assert audit["note"].to_list() == [None, None, None, note]
 
 
 def test_a_well_that_nobody_names_is_null_and_reported(tmp_path):

@@ -305,3 +305,11 @@ def test_a_sample_of_wells_makes_no_sense(tmp_path):
     wells().write_parquet(tmp_path / "P.parquet")
     with pytest.raises(RecipeError, match=r"cells_per_well: plate 'P' holds wells"):
         read(tmp_path / "P.parquet", choice=Choice(cells_per_well=2))
+
+
+def test_values_beyond_float32_are_told(tmp_path):
+    table = cells().with_columns(pl.lit(1e39).alias("Cells_A"))
+    table.write_parquet(tmp_path / "P.parquet")
+    with pytest.warns(cytofast.ProfileWarning, match=r"P\.parquet, column 'Cells_A': 12 values are too large"):
+        [(_, found, _)] = read(tmp_path / "P.parquet")
+    assert found["Cells_A"].is_infinite().all()
