@@ -31,7 +31,7 @@ _HEADER_BYTES = 96
 _ALIGNMENT = 4096
 _AHEAD = 4
 """So many parts are held: one is unpacked, the others are read."""
-_RUN_BYTES = 16 * 2**20
+_RUN_BYTES = 8 * 2**20
 """So much of a row group is read at once; it is held beside the matrix that it is copied to."""
 
 

@@ -41,7 +41,16 @@ def _file(source, level: str) -> Path:
 
 
 def aggregate(source, out, shape):
-    """From any Parquet file of cells."""
+    """A level of a store from the one before; others' files as a lazy query."""
+    if (source / "store").is_dir():
+        chain = out / "wells.toml"
+        chain.write_text('source = "cells"\n\n[[wells]]\nstep = "aggregate"\n')
+
+        def work():
+            _from_store(source, str(chain), ["wells"])
+            return _file(source, "wells")
+
+        return work
 
     def work():
         cf.write_profiles(cf.Aggregate()(_lazy(source)), out / "wells.parquet")

@@ -101,7 +101,9 @@ def _chunks(
         frame = extended(chunk, columns)
         for step, fit in zip(steps, fits, strict=True):
             frame = step.apply(frame, fit)
+        del chunk
         yield frame
+        del frame
 
 
 def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, list[Step], list[list[str]]]:

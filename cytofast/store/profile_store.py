@@ -310,6 +310,7 @@ class ProfileStore:
         with ProfileWriter(folder / f"{level}-{(token or 'unnamed')[:12]}.parquet") as writer:
             for frame in frames:
                 writer.write(frame)
+                del frame  # before the next is made
             described = describe()
             # Never the name of the old data unless the content is the same: a kill before the new manifest must leave a
             # pair that belongs together.
