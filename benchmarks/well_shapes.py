@@ -139,7 +139,10 @@ def site_copies(folder: Path, shape: dict) -> None:
 
 def sqlite_export(folder: Path, shape: dict) -> None:
     """``{cells, wells, features}``: a plate as one CellProfiler SQLite file, ``folder/EX00100001.sqlite``, as cytominer-database
-    writes it: tables Image, Cells, Cytoplasm and Nuclei, one image a well, a third of the features in each compartment."""
+    writes it: tables Image, Cells, Cytoplasm and Nuclei, one image a well, a third of the features in each compartment.
+
+    ``Number_Object_Number`` and the images' file names, which CellProfiler writes, are what CytoTable joins by.
+    """
     rng, wells, cells = _generator(5), shape["wells"], shape["cells"]
     folder.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(folder / "EX00100001.sqlite")
@@ -149,20 +152,22 @@ def sqlite_export(folder: Path, shape: dict) -> None:
         connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", rows)
 
     image = ["Image_Metadata_Plate TEXT", "Image_Metadata_Well TEXT", "Image_Metadata_Site INTEGER"]
+    image += ["Image_Metadata_Row TEXT", "Image_FileName_DNA TEXT"]
     keys = ["TableNumber INTEGER", "ImageNumber INTEGER"]
     names = [f"{'ABCDEFGHIJKLMNOP'[well // 24]}{well % 24 + 1:02d}" for well in range(wells)]
-    fill("Image", [*keys, *image], [(1, i + 1, "EX00100001", name, 1) for i, name in enumerate(names)])
+    images = [(1, i + 1, "EX00100001", name, 1, name[0], f"{name}.tif") for i, name in enumerate(names)]
+    fill("Image", [*keys, *image], images)
     image_number = np.sort(np.arange(cells) % wells) + 1
     object_number = np.arange(cells) - np.searchsorted(image_number, image_number) + 1
     for place, table in enumerate(("Cells", "Cytoplasm", "Nuclei")):
         count = shape["features"] // 3 + (place < shape["features"] % 3)
-        features = [f"{table}_AreaShape_Area", *(f"{table}_Intensity_f{i}" for i in range(1, count))]
-        own = [*keys, "ObjectNumber INTEGER"]
+        features = [f"{table}_AreaShape_Area", *(f"{table}_Intensity_f{i}" for i in range(2, count))]
+        own = [*keys, "ObjectNumber INTEGER", f"{table}_Number_Object_Number INTEGER"]
         parents = ["Cytoplasm_Parent_Cells", "Cytoplasm_Parent_Nuclei"] if table == "Cytoplasm" else []
 
         def rows(count: int = count, parents: list[str] = parents) -> Iterator[tuple[object, ...]]:
             for i, number in zip(image_number.tolist(), object_number.tolist(), strict=True):
-                yield 1, i, number, *(number for _ in parents), *rng.standard_normal(count).tolist()
+                yield 1, i, number, number, *(number for _ in parents), *rng.standard_normal(count - 1).tolist()
 
         columns = [*own, *(f"{name} INTEGER" for name in parents), *(f"{name} REAL" for name in features)]
         fill(table, columns, rows())

@@ -6,6 +6,7 @@ import os
 import shutil
 
 import cytotable
+import cytotable.presets
 from parsl.config import Config
 from parsl.executors import ThreadPoolExecutor
 
@@ -36,6 +37,8 @@ ingest_sites = ingest_csv
 
 
 def ingest_sqlite(source, out, shape):
-    return _converted(
-        source / "EX00100001.sqlite", out, source_datatype="sqlite", preset="cellprofiler_sqlite_pycytominer"
-    )
+    preset = "cellprofiler_sqlite_cpg0016_jump"
+    joins = cytotable.presets.config[preset]["CONFIG_JOINS"]
+    for name in ("Metadata_Plate", "Metadata_Well"):  # as cytominer-database calls them
+        joins = joins.replace(f"image.{name}", f"image.Image_{name}")
+    return _converted(source / "EX00100001.sqlite", out, source_datatype="sqlite", preset=preset, joins=joins)
