@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from cytofast import StoreError
 from cytofast.kernels.pages import unpack
 from cytofast.parquet import ProfileWriter
-from cytofast.plain_pages import PlainReader
+from cytofast.plain_pages import PlainReader, _is_cached
 
 
 def written(path, values: np.ndarray, group: int) -> list[str]:
@@ -68,6 +70,37 @@ def test_a_truncated_or_overwritten_file_is_noticed(tmp_path):
     path.write_bytes(b"\x00" * len(whole))
     with pytest.raises(StoreError, match="not what the footer says"):
         reader.read(names)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_large_files_are_read_past_the_page_cache(tmp_path, monkeypatch, cached):
+    rng = np.random.Generator(np.random.PCG64(3))
+    values = rng.normal(size=(5_000, 9)).astype(np.float32)
+    values[rng.random(values.shape) < 0.01] = np.nan
+    path = tmp_path / "p.parquet"
+    names = written(path, values, 700)
+    monkeypatch.setattr("cytofast.resources.machine_memory", lambda: 0)
+    monkeypatch.setattr("cytofast.plain_pages._RUN_BYTES", 4 * 700 * 2)
+    monkeypatch.setattr("cytofast.plain_pages._is_cached", lambda *_: cached)
+    reader = PlainReader(path)
+    for asked in (names, names[::2], names[3:4]):
+        positions = [names.index(name) for name in asked]
+        for low, high in ((0, 5_000), (699, 701), (2_000, 4_999)):
+            np.testing.assert_array_equal(reader.read(asked, low, high).T, values[low:high, positions])
+    path.write_bytes(path.read_bytes()[:90_000])
+    with pytest.raises(StoreError, match="ends early"):
+        reader.read(names)
+
+
+def test_the_page_cache_knows_what_was_just_written(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 20_000)
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        assert _is_cached(handle, 4_096, 15_904)
+        assert not _is_cached(handle, 16_384, 1_000_000)
+    finally:
+        os.close(handle)
 
 
 @pytest.mark.parametrize("holes", ["none", "few", "half", "runs", "all"])
