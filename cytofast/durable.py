@@ -12,7 +12,7 @@ from typing import Any
 
 _UNKNOWN = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 """What a file system says that cannot flush a folder."""
-_PIECE = 32 << 20
+_PIECE = 8 << 20
 """Bytes that are written at once, a multiple of every block size of a disk."""
 
 

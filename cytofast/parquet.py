@@ -30,7 +30,7 @@ from cytofast.schema import is_metadata
 ROW_GROUP_BYTES = 192 * 2**20
 """Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
 _PAGE_BYTES = 1 << 30
-_COLLECTED = 8 << 20
+_COLLECTED = 4 << 20
 """Bytes of pages that are handed to the file at once."""
 _SLAB = 256
 """Columns that are copied at a time."""
