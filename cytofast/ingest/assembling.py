@@ -21,6 +21,9 @@ from cytofast.schema import BATCH, IMAGE_NUMBER, OBJECT_NUMBER, PLATE, SITE, TAB
 
 Row = dict[str, Any]
 
+_SLAB = 256
+"""Columns that are looked at together."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -106,11 +109,12 @@ def in_single(frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
 def _infinite(features: pl.DataFrame) -> NDArray[np.int64] | None:
     """How many values of each row are infinite; ``None`` where none is."""
     counts: NDArray[np.int64] | None = None
-    for column in features.get_columns():
-        there = column.is_infinite()
+    # Many columns at once: asking each of thousands takes as long as reading them.
+    for first in range(0, features.width, _SLAB):
+        there = np.isinf(features[:, first : first + _SLAB].to_numpy())
         if there.any():
             counts = np.zeros(features.height, dtype=np.int64) if counts is None else counts
-            counts += there.fill_null(value=False).to_numpy()
+            counts += np.count_nonzero(there, axis=1)
     return counts
 
 
