@@ -61,7 +61,13 @@ class NewFile(io.RawIOBase):
         with memoryview(self._buffer) as view:
             done = 0
             while done < held:
-                done += os.pwrite(handle, view[done:held], self._written + done)
+                try:
+                    done += os.pwrite(handle, view[done:held], self._written + done)
+                except OSError as error:
+                    if error.errno != errno.EINVAL or handle == self._handles[0]:
+                        raise
+                    # No whole block, as after a part that a full disk could still take, or a file system that refuses late.
+                    handle = self._handles[0]
         self._written += held
 
     def give_up(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -90,18 +90,13 @@ class ProfileWriter:
         if self.schema is None:
             self._open(frame)
         self.rows += frame.height
-        for low in self._cuts(frame.height):
-            self._waiting.take(frame[low : low + self._group - self._waiting.rows])
+        low = 0
+        while low < frame.height:
+            part = frame[low : low + self._group - self._waiting.rows]
+            self._waiting.take(part)
+            low += part.height
             if self._waiting.rows == self._group:
                 self._flush()
-
-    def _cuts(self, height: int) -> Iterator[int]:
-        """Where to cut a frame, so that each part fits into what is left of a row group."""
-        low = 0
-        while low < height:
-            left = self._group - self._waiting.rows
-            yield low
-            low += left
 
     def _open(self, frame: pl.DataFrame) -> None:
         self.schema = schema = frame.schema

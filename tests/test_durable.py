@@ -68,3 +68,28 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         file.close()
     assert file.closed
+
+
+def test_what_a_disk_refuses_to_take_directly_goes_through_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable, "_PIECE", 8_192)
+    direct = getattr(os, "O_DIRECT", 1 << 14)
+    monkeypatch.setattr(os, "O_DIRECT", direct, raising=False)
+    usual_open, usual_write, refused = os.open, os.pwrite, []
+
+    def opening(path, flags, *more):
+        handle = usual_open(path, flags & ~direct, *more)
+        if flags & direct:
+            refused.append(handle)
+        return handle
+
+    def refusing(handle, data, at):
+        if handle in refused:
+            raise OSError(22, "Invalid argument")
+        return usual_write(handle, data, at)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "pwrite", refusing)
+    with NewFile(tmp_path / "new") as file:
+        file.write(b"x" * 20_000)
+    assert refused
+    assert (tmp_path / "new").read_bytes() == b"x" * 20_000

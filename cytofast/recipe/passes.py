@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from cytofast import resources
@@ -159,7 +157,8 @@ def _walk(
     first: list[pl.DataFrame | None] = list(known)
     looked_at = {name for step in spelled for name in step.columns()}
     of_step = [set(getattr(step, "features", None) or ()) for step in spelled]
-    for number, (block, values) in enumerate(_ahead(partition, blocks)):
+    parts = [(block, 0, partition.manifest.rows) for block in blocks]
+    for number, (block, values) in enumerate(zip(blocks, partition.read_ahead(parts), strict=True)):
         if number == 1:
             # What became of the other metadata is known from the first block.
             metadata = metadata.select(name for name in metadata.columns if name in looked_at)
@@ -184,23 +183,6 @@ def _walk(
                 frame = step.apply(frame, fit)
         advance(number + 1, len(blocks))
         yield frame, fits
-
-
-def _ahead(partition: Partition, blocks: Sequence[list[str]]) -> Iterator[tuple[list[str], pl.DataFrame]]:
-    """Blocks of features, the next one being read while the one given out is worked on.
-
-    Two pieces of memory take turns, so a block is good until the next is asked for: whoever walks keeps only what steps
-    made anew (an aggregate, a fit), never the block itself.
-    """
-    size = partition.manifest.rows * max(map(len, blocks), default=0)
-    memory = [np.empty(size, dtype=np.float32) for _ in blocks[:2]]
-    with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(partition.read, block, into=memory[0]) for block in blocks[:1]]
-        for number, block in enumerate(blocks):
-            values = coming.pop().result()
-            following = blocks[number + 1 : number + 2]
-            coming = [reader.submit(partition.read, ahead, into=memory[(number + 1) % 2]) for ahead in following]
-            yield block, values
 
 
 def _merged(steps: Sequence[Step], learned: Sequence[Sequence[pl.DataFrame]]) -> list[pl.DataFrame]:

@@ -105,35 +105,39 @@ class Partition:
             return self.reader.frame(columns, low, high, into)
         return self.lazy().select(columns).slice(low, high - low).collect()
 
+    def read_ahead(self, parts: Sequence[tuple[Sequence[str], int, int]]) -> Iterator[pl.DataFrame]:
+        """Parts, each some features from one row up to another, the next being read while the one given out is worked on.
+
+        Two pieces of memory take turns, so a part is good until the next is asked for: whoever walks writes it, or keeps only
+        what was made anew (an aggregate, a fit).
+        """
+        size = max((len(columns) * (high - low) for columns, low, high in parts), default=0)
+        memory = [np.empty(size, dtype=np.float32) for _ in parts[:2]]
+        with ThreadPoolExecutor(1) as reader:
+            coming = [reader.submit(self.read, *part, memory[0]) for part in parts[:1]]
+            for number in range(len(parts)):
+                values = coming.pop().result()
+                following = parts[number + 1 : number + 2]
+                coming = [reader.submit(self.read, *part, memory[(number + 1) % 2]) for part in following]
+                yield values
+
     def chunks(self) -> Iterator[pl.DataFrame]:
         """The rows in order, row group by row group, or less at a time where the memory budget is small.
 
-        The next is read meanwhile. Two pieces of memory take turns, so a chunk is good until the next is asked for: whoever
-        walks writes it, or keeps only what was made anew.
+        A chunk is good until the next is asked for.
         """
         names = self.lazy().collect_schema().names()
         metadata = self.lazy().select(name for name in names if is_metadata(name)).collect()
         features = [name for name in names if not is_metadata(name)]
         most = max(SMALLEST_CHUNK, resources.current().working_bytes // (_COPIES * 4 * max(1, len(features))))
-        rows = [
-            (low, min(low + _even(end - begin, most), end))
-            for begin, end in pairwise(self.reader.bounds)
-            for low in range(begin, end, _even(end - begin, most))
-        ]
-        size = max((high - low for low, high in rows), default=0) * len(features)
-        memory = [np.empty(size, dtype=np.float32) for _ in rows[:2]]
-        with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(self.read, features, *first, memory[0]) for first in rows[:1]]
-            for number, (low, high) in enumerate(rows):
-                values = coming.pop().result()
-                following = rows[number + 1 : number + 2]
-                coming = [ahead.submit(self.read, features, *part, memory[(number + 1) % 2]) for part in following]
-                yield metadata[low:high].hstack(values)[names]
-
-
-def _even(rows: int, most: int) -> int:
-    """How many rows to take at a time, so that parts are alike and none has more than ``most``."""
-    return -(-rows // -(-rows // most))
+        parts = []
+        for begin, end in pairwise(self.reader.bounds):
+            # Alike, none with more than the most.
+            n_parts = -(-(end - begin) // most)
+            edges = [begin + (end - begin) * i // n_parts for i in range(n_parts + 1)] if n_parts else []
+            parts += [(features, low, high) for low, high in pairwise(edges)]
+        for (_, low, high), values in zip(parts, self.read_ahead(parts), strict=True):
+            yield metadata[low:high].hstack(values)[names]
 
 
 def remove_unfinished(folder: Path) -> None:
