@@ -110,3 +110,41 @@ def test_few_distinct_values_with_infinities(values, dtype):
     if present.size and present.size % 2 == 0 and present[present.size // 2] == present[present.size // 2 - 1]:
         want = present[present.size // 2]  # equal infinities stay themselves
     np.testing.assert_equal(got, np.float64(want))
+
+
+SHAPES = {
+    "bell": lambda rng, n: rng.normal(size=n),
+    "heavy tails": lambda rng, n: rng.standard_cauchy(size=n),
+    "steep bend": lambda rng, n: np.exp(20 * rng.normal(size=n)),
+    "few values": lambda rng, n: rng.integers(0, 7, size=n).astype(float),
+    "one value, mostly": lambda rng, n: np.where(rng.random(n) < 0.9, 0.0, rng.normal(size=n)),
+    "two far clouds": lambda rng, n: np.where(rng.random(n) < 0.5, -1e30, 1e30) * (1 + 1e-3 * rng.normal(size=n)),
+    "the largest and the least": lambda rng, n: rng.choice([3.4e38, -3.4e38, 1e-45, -1e-45, 0.0, -0.0], size=n),
+    "sorted": lambda rng, n: np.sort(rng.normal(size=n)),
+    "infinities": lambda rng, n: np.where(rng.random(n) < 0.6, np.inf, rng.normal(size=n)),
+    "in a period of the sample": lambda _rng, n: np.where(np.arange(n) % max(1, n // 9) == 0, 1e6, np.arange(n)),
+}
+
+
+@given(
+    kind=st.sampled_from(list(SHAPES)),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(13, 6_000),
+    gaps=st.sampled_from([0.0, 0.1, 0.99]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_medians_of_many_values_are_exact_and_do_not_depend_on_their_order(kind, seed, size, gaps, dtype):
+    rng = np.random.default_rng(seed)
+    with np.errstate(over="ignore"):
+        values = SHAPES[kind](rng, size).astype(dtype)
+    values[rng.random(size) < gaps] = np.nan
+    bounds = np.array([0, size])
+    present = np.sort(values[~np.isnan(values)]).astype(np.float64)
+    n = present.size
+    want = np.nan
+    if n:
+        upper, lower = present[n // 2], present[(n - 1) // 2]
+        want = upper if upper == lower else (upper + lower) / 2
+    found = grouped_medians(values[None], bounds)[0, 0]
+    np.testing.assert_equal(found, want + 0.0)  # never minus zero
+    np.testing.assert_equal(grouped_medians(rng.permutation(values)[None], bounds)[0, 0], want + 0.0)
