@@ -200,19 +200,20 @@ def to_block(
 
 def to_frame(values: NDArray[Any], dtypes: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Leave: a matrix ``[n_rows, n_features]`` as a frame with these names and types, NaN as null."""
-    columns = np.ascontiguousarray(values.T)
-    if columns.dtype in (np.float32, np.float64):
-        frame = sharing_frame(columns, list(dtypes))
-        with np.errstate(invalid="ignore"):
-            # NaN makes the least value NaN.
-            least = np.min(columns, axis=1, initial=np.inf)
-        holed = [name for name, value in zip(dtypes, least, strict=True) if np.isnan(value)]
-        if holed:
-            frame = frame.with_columns(pl.col(holed).fill_nan(None))
-    else:
-        frame = pl.DataFrame(dict(zip(dtypes, columns, strict=True)))
-    own = dict(zip(dtypes, frame.dtypes, strict=True))
-    return frame.cast({name: dtype for name, dtype in dtypes.items() if own[name] != dtype})
+    wanted = set(dtypes.values())
+    if not np.issubdtype(values.dtype, np.floating) or not wanted:
+        return pl.DataFrame(dict(zip(dtypes, values.T, strict=True)), schema=dict(dtypes))
+    alike = np.float32 if wanted == {pl.Float32()} else values.dtype
+    columns = np.ascontiguousarray(values.T, dtype=alike)
+    frame = sharing_frame(columns, list(dtypes))
+    with np.errstate(invalid="ignore"):
+        # NaN makes the least value NaN.
+        least = np.min(columns, axis=1, initial=np.inf)
+    holed = [name for name, value in zip(dtypes, least, strict=True) if np.isnan(value)]
+    if holed:
+        frame = frame.with_columns(pl.col(holed).fill_nan(None))
+    made = pl.Float32() if columns.dtype == np.float32 else pl.Float64()
+    return frame.cast({name: dtype for name, dtype in dtypes.items() if dtype != made})
 
 
 def float_type(dtype: pl.DataType) -> pl.DataType:

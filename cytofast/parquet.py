@@ -1,8 +1,7 @@
 """Parquet as profiles want it: plain floats, compressed text, whole files or none.
 
 Dictionary encoding, the default of most writers, makes float columns larger and five times slower to read, so values are
-plain and uncompressed. A column chunk is one page. Bounds are kept for metadata only: for thousands of features they would
-double the footer, which every reader must parse.
+plain and uncompressed. A column chunk is one page. Bounds are kept for metadata only.
 """
 
 from __future__ import annotations
@@ -19,19 +18,17 @@ from typing import Any, Self
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.durable import NewFile, appear, make_folder
 from cytofast.errors import StoreError
+from cytofast.page_writing import PageWriter
 from cytofast.schema import is_metadata
+from cytofast.sharing import Chunk
 
 ROW_GROUP_BYTES = 192 * 2**20
 """Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
-_PAGE_BYTES = 1 << 30
-_COLLECTED = 4 << 20
-"""Bytes of pages that are handed to the file at once."""
 _SLAB = 256
 """Columns that are copied at a time."""
 
@@ -74,8 +71,7 @@ class ProfileWriter:
         self.rows = 0
         self.schema: pl.Schema | None = None
         self._temporary = path.with_name(f".{path.name}.tmp")
-        self._writer: pq.ParquetWriter | None = None
-        self._sink: pa.BufferedOutputStream | None = None
+        self._pages: PageWriter | None = None
         self._file: NewFile | None = None
         self._group = 0
         self._waiting = self._spare = _RowGroup({}, 0)
@@ -85,40 +81,27 @@ class ProfileWriter:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, frame: pl.DataFrame) -> None:
-        """Take some rows; every frame has the same columns."""
+    def write(self, rows: pl.DataFrame | Chunk) -> None:
+        """Take some rows; all have the same columns."""
         if self.schema is None:
-            self._open(frame)
-        self.rows += frame.height
+            self._open(rows.schema)
+        self.rows += rows.height
         low = 0
-        while low < frame.height:
-            part = frame[low : low + self._group - self._waiting.rows]
+        while low < rows.height:
+            part = rows[low : low + self._group - self._waiting.rows]
             self._waiting.take(part)
             low += part.height
             if self._waiting.rows == self._group:
                 self._flush()
 
-    def _open(self, frame: pl.DataFrame) -> None:
-        self.schema = schema = frame.schema
+    def _open(self, schema: pl.Schema) -> None:
+        self.schema = schema
         self._group = row_group_rows(schema)
         self._waiting, self._spare = _RowGroup(schema, self._group), _RowGroup(schema, self._group)
-        text = [name for name in schema.names() if is_metadata(name) or not schema[name].is_numeric()]
         try:
             make_folder(self.path.parent)
             self._file = NewFile(self._temporary)
-            # Collected without Python, which would be asked for every one of thousands of columns otherwise.
-            self._sink = pa.BufferedOutputStream(pa.PythonFile(self._file, "w"), _COLLECTED)
-            self._writer = pq.ParquetWriter(
-                self._sink,
-                _arrow(frame.clear()).schema,
-                use_dictionary=text,
-                compression=dict.fromkeys(text, "zstd"),
-                write_statistics=text,
-                data_page_size=_PAGE_BYTES,
-                max_rows_per_page=_PAGE_BYTES,
-                write_batch_size=1 << 16,  # a fifth less time than the usual 1,024
-                store_schema=False,
-            )
+            self._pages = PageWriter(self._file, _arrow(pl.DataFrame(schema=schema)), _features(schema))
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -140,17 +123,15 @@ class ProfileWriter:
                 raise _cannot_write(self.path, error) from error
 
     def _write_group(self, group: _RowGroup) -> None:
-        assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        columns = group.columns()
-        table = pa.Table.from_arrays([columns[name] for name in self._writer.schema.names], schema=self._writer.schema)
-        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+        assert self._pages is not None  # noqa: S101  (opened by the first frame)
+        self._pages.write(group.others(), group.features(), group.rows)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if kind is None and self.schema is not None:
-                if self._waiting.rows or self.rows == 0:
+                if self._waiting.rows:
                     self._flush()
                 self._arrived()
                 self._close()
@@ -159,11 +140,11 @@ class ProfileWriter:
             self._abandon()
 
     def _close(self) -> None:
-        assert self._writer is not None  # noqa: S101  (opened by the first frame)
-        assert self._sink is not None  # noqa: S101
+        assert self._pages is not None  # noqa: S101  (opened by the first frame)
+        assert self._file is not None  # noqa: S101
         try:
-            self._writer.close()
-            self._sink.close()
+            self._pages.finish()
+            self._file.close()
             self._file = None
             appear(self._temporary, self.path)
         except OSError as failure:
@@ -173,11 +154,13 @@ class ProfileWriter:
         """Leave nothing behind; after success there is nothing left to remove."""
         if self._file is not None:
             self._file.give_up()
-            for open_still in (self._writer, self._sink):
-                if open_still is not None:
-                    open_still.close()
             self._file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def _features(schema: Mapping[str, pl.DataType]) -> list[str]:
+    """The columns that become plain pages."""
+    return [name for name, dtype in schema.items() if dtype in (pl.Float32, pl.Float64) and not is_metadata(name)]
 
 
 class _RowGroup:
@@ -190,39 +173,53 @@ class _RowGroup:
     def __init__(self, schema: Mapping[str, pl.DataType], most: int) -> None:
         self.rows = 0
         kinds: dict[pl.DataType, list[str]] = {}
-        for name, dtype in schema.items():
-            kinds.setdefault(dtype if dtype.is_float() else pl.Null(), []).append(name)
-        self._others = kinds.pop(pl.Null(), [])
+        for name in _features(schema):
+            kinds.setdefault(schema[name], []).append(name)
+        chosen = {name for names in kinds.values() for name in names}
+        self._others = [name for name in schema if name not in chosen]
         self._frames: list[pl.DataFrame] = [pl.DataFrame(schema={name: schema[name] for name in self._others})]
-        self._floats = {
-            dtype: (names, _room(pl.Series(dtype=dtype).to_numpy().dtype, (len(names), most)))
+        self._floats = [
+            (names, _room(pl.Series(dtype=dtype).to_numpy().dtype, (len(names), most)))
             for dtype, names in kinds.items()
-        }
+        ]
 
     def clear(self) -> None:
         """Begin anew in the same memory."""
         self.rows = 0
         del self._frames[1:]
 
-    def take(self, frame: pl.DataFrame) -> None:
+    def take(self, rows: pl.DataFrame | Chunk) -> None:
         """Add rows that fit."""
-        for names, room in self._floats.values():
+        end = self.rows + rows.height
+        if isinstance(rows, Chunk):
+            ((names, room),) = self._floats
+            if names != rows.features:
+                raise ValueError("rows with other features than those before")
+            room[:, self.rows : end] = rows.values
+            self._frames.append(rows.metadata)
+        else:
+            self._take_frame(rows)
+        self.rows = end
+
+    def _take_frame(self, frame: pl.DataFrame) -> None:
+        for names, room in self._floats:
             for first in range(0, len(names), _SLAB):
                 # Nulls become NaN.
                 values = frame[names[first : first + _SLAB]].to_numpy()
                 room[first : first + _SLAB, self.rows : self.rows + frame.height] = values.T
-        self._frames.append(frame[self._others])
-        self.rows += frame.height
+        self._frames.append(frame.select(self._others))
 
-    def columns(self) -> dict[str, pa.Array | pa.ChunkedArray]:
-        """The columns, with missing features as null: SQL engines and Polars skip null, but take NaN for the largest value."""
-        others = _arrow(pl.concat(self._frames, rechunk=True))
-        floats = {
-            name: _with_nulls(values[: self.rows])
-            for names, room in self._floats.values()
-            for name, values in zip(names, room, strict=True)
+    def others(self) -> pa.Table:
+        """What is no feature; missing is null, as SQL engines take NaN for the largest value."""
+        together = pl.concat(self._frames, rechunk=True)
+        floats = [name for name, dtype in together.schema.items() if dtype.is_float()]
+        return _arrow(together.with_columns(together[name].fill_nan(None) for name in floats))
+
+    def features(self) -> dict[str, NDArray[Any]]:
+        """The values of each feature, missing as NaN."""
+        return {
+            name: values[: self.rows] for names, room in self._floats for name, values in zip(names, room, strict=True)
         }
-        return {**dict(zip(others.column_names, others.columns, strict=True)), **floats}
 
 
 def _room(dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
@@ -234,16 +231,6 @@ def _room(dtype: np.dtype[Any], shape: tuple[int, int]) -> NDArray[Any]:
         with suppress(OSError):
             buffer.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(buffer, dtype=dtype, count=shape[0] * shape[1]).reshape(shape)
-
-
-def _with_nulls(values: NDArray[Any]) -> pa.Array:
-    """As Arrow, in the same memory, with null for NaN. (``pyarrow.array`` would import pandas, where there is one)."""
-    missing = np.isnan(values)
-    holes = int(np.count_nonzero(missing))
-    present = pa.py_buffer(np.packbits(~missing, bitorder="little")) if holes else None
-    return pa.Array.from_buffers(
-        pa.from_numpy_dtype(values.dtype), len(values), [present, pa.py_buffer(values)], null_count=holes
-    )
 
 
 def _arrow(frame: pl.DataFrame) -> pa.Table:

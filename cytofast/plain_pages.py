@@ -18,14 +18,12 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import StoreError
 from cytofast.kernels.pages import page_bounds, unpack
-from cytofast.sharing import sharing_frame
 
 _HEADER_BYTES = 96
 _ALIGNMENT = 4096
@@ -106,12 +104,6 @@ class PlainReader:
         begin, last = int(self._begins[group, first]), first + count - 1
         return begin, int(self._begins[group, last] + self._sizes[group, last]) - begin
 
-    def frame(
-        self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
-    ) -> pl.DataFrame:
-        """The same as a frame that shares the memory of the matrix."""
-        return sharing_frame(self.read(columns, low, high, into), columns)
-
 
 def _layout(path: Path) -> tuple[dict[str, int], set[str], list[int], NDArray[np.int64], NDArray[np.int64]]:
     """Places of the columns, which are plain, bounds of the row groups, and where in the file each part of a column lies.
@@ -190,7 +182,8 @@ class _Source:
         if len(self._buffers[which]) < wanted:
             self._buffers[which] = mmap.mmap(-1, wanted)
         view = memoryview(self._buffers[which])[:wanted]
-        handle = self._handles[0 if _is_cached(self._handles[0], start, size) else -1]
+        past_cache = len(self._handles) > 1 and not _is_cached(self._handles[0], start, size)
+        handle = self._handles[-1 if past_cache else 0]
         done = 0
         while done < wanted:
             got = os.preadv(handle, [view[done:]], start + done)

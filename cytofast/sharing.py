@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a table of float32 features, in columns: metadata, then features.
+
+    A frame of thousands of features costs more to put together and to take apart than the work on a few thousand rows.
+
+    Attributes
+    ----------
+    metadata
+        What is no feature.
+    values
+        ``float32[n_features, n_rows]``; missing is NaN.
+    features
+        Names of the lines of ``values``.
+    """
+
+    metadata: pl.DataFrame
+    values: NDArray[np.float32]
+    features: list[str]
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return int(self.values.shape[1])
+
+    def __getitem__(self, rows: slice) -> Chunk:
+        """Some of the rows, in the same memory."""
+        return Chunk(self.metadata[rows], self.values[:, rows], self.features)
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Of all columns."""
+        return pl.Schema({**self.metadata.schema, **dict.fromkeys(self.features, pl.Float32())})
+
+    def frame(self) -> pl.DataFrame:
+        """The same as a frame; its features share the memory of ``values``."""
+        return self.metadata.hstack(sharing_frame(np.ascontiguousarray(self.values), self.features))
 
 
 def sharing_frame(columns: Matrix, names: Sequence[str]) -> pl.DataFrame:

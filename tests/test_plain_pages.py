@@ -46,8 +46,6 @@ def test_any_part_equals_what_polars_reads(tmp_path, rows, columns, group, holes
     assert reader.reads(asked)
     expected = pl.read_parquet(path).select(asked)[low:high].fill_null(float("nan")).to_numpy()
     assert np.array_equal(reader.read(asked, low, high).T, expected, equal_nan=True)
-    if high > low:
-        assert np.array_equal(reader.frame(asked, low, high).to_numpy(), expected, equal_nan=True)
 
 
 def test_foreign_files_are_left_to_others(tmp_path):

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from cytofast import resources
 from cytofast.blocks import Profiles, block_width
 from cytofast.errors import RecipeError, StoreError
 from cytofast.schema import is_metadata, resolve_features
+from cytofast.sharing import Chunk, sharing_frame
 from cytofast.steps.step import Scope, Step
 from cytofast.store.partition import Partition
 
@@ -19,6 +21,11 @@ Advance = Callable[[int, int], None]
 """Called with blocks done and blocks in all."""
 
 _COPIES_IN_MEMORY = 8
+_COPIES_OF_FRAMES = 12
+"""A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
+rows that wait to be written or are being written, which are a whole row group each."""
+_COPIES_OF_A_MATRIX = 5
+"""A chunk is held as it was read and as the next is being read; rows wait and are written as above."""
 
 
 @dataclass
@@ -26,7 +33,7 @@ class Passed:
     """What came out of a plate: the fits, one a step, and the frames to write."""
 
     fits: list[pl.DataFrame]
-    frames: Iterator[pl.DataFrame]
+    frames: Iterator[pl.DataFrame | Chunk]
 
 
 def pass_over(
@@ -94,14 +101,32 @@ def _chain(
 
 def _chunks(
     partition: Partition, steps: Sequence[Step], fits: Sequence[pl.DataFrame], columns: dict[str, pl.DataType]
-) -> Iterator[pl.DataFrame]:
-    for chunk in partition.chunks():
-        frame = extended(chunk, columns)
-        for step, fit in zip(steps, fits, strict=True):
-            frame = step.apply(frame, fit)
-        del chunk
-        yield frame
-        del frame
+) -> Iterator[pl.DataFrame | Chunk]:
+    as_matrix = all(type(step).on_chunks is not Step.on_chunks for step in steps)
+    changes: dict[int, Callable[[Chunk], Chunk] | None] = {}
+    for part in partition.chunks(_COPIES_OF_A_MATRIX if as_matrix else _COPIES_OF_FRAMES):
+        rows = _extended_part(part, columns)
+        del part
+        for index, (step, fit) in enumerate(zip(steps, fits, strict=True)):
+            if isinstance(rows, Chunk):
+                if index not in changes:
+                    changes[index] = step.on_chunks(fit, rows.schema)
+                change = changes[index]
+                if change is not None:
+                    rows = change(rows)
+                    continue
+                rows = rows.frame()
+            rows = step.apply(rows, fit)
+        yield rows
+        del rows
+
+
+def _extended_part(part: pl.DataFrame | Chunk, columns: dict[str, pl.DataType]) -> pl.DataFrame | Chunk:
+    if isinstance(part, Chunk):
+        if set(columns) <= {*part.metadata.columns, *part.features}:
+            return part
+        part = part.frame()
+    return extended(part, columns)
 
 
 def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, list[Step], list[list[str]]]:
@@ -162,7 +187,8 @@ def _walk(
         if number == 1:
             # What became of the other metadata is known from the first block.
             metadata = metadata.select(name for name in metadata.columns if name in looked_at)
-        frame = metadata.hstack(values.select(name for name in block if name not in metadata.columns))
+        read = values if isinstance(values, pl.DataFrame) else sharing_frame(values, block)
+        frame = metadata.hstack(read.select(name for name in block if name not in metadata.columns))
         fits: list[pl.DataFrame] = []
         for index, step in enumerate(spelled):
             named = getattr(step, "features", None)
@@ -196,6 +222,11 @@ def _by_blocks(
     fits: list[pl.DataFrame],
     advance: Advance,
 ) -> pl.DataFrame:
+    if len(steps) == 1:
+        frame = _reduced(partition, steps[0], advance)
+        if frame is not None:
+            fits.append(pl.DataFrame())
+            return frame
     parts: list[pl.DataFrame] = []
     learned = []
     for frame, found in _walk(partition, steps, known[: len(steps)], advance):
@@ -206,6 +237,21 @@ def _by_blocks(
         parts.append(frame if not parts else frame.drop(keys))
     fits.extend(_merged(steps, learned))
     return pl.concat(parts, how="horizontal")
+
+
+def _reduced(partition: Partition, step: Step, advance: Advance) -> pl.DataFrame | None:
+    """What a first step makes that reduces and learns nothing, without frames of thousands of features."""
+    metadata, (spelled,), blocks = _blocks(partition, [step])
+    if not partition.reader.reads([name for block in blocks for name in block]):
+        return None
+    parts = [(block, 0, partition.manifest.rows) for block in blocks]
+
+    def chunks() -> Iterator[Chunk]:
+        for number, (block, values) in enumerate(zip(blocks, partition.read_ahead(parts), strict=True), 1):
+            yield Chunk(metadata, np.asarray(values), block)
+            advance(number, len(blocks))
+
+    return spelled.on_blocks(metadata, chunks())
 
 
 def _fits_by_blocks(

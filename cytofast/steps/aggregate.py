@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cytofast import resources
 from cytofast.blocks import (
     Block,
+    Groups,
     Profiles,
     column_blocks,
     float_type,
@@ -36,6 +37,7 @@ from cytofast.schema import (
     require_columns,
     resolve_features,
 )
+from cytofast.sharing import Chunk
 from cytofast.steps.grouping import heads, require_other_names
 from cytofast.steps.step import Scope, Step, as_given
 
@@ -113,19 +115,44 @@ class Aggregate(Step):
         require_rows(profiles, "Aggregate")
         # The rows of a lazy query may come in another order each time.
         groups = group_rows(profiles, by) if isinstance(profiles, pl.DataFrame) else None
+        head = self._head(profiles, schema, features, groups)
+        parts: list[pl.DataFrame] = []
+        for frame, block in column_blocks(profiles, by, features):
+            dtypes = {name: self._type(schema[name]) for name in block}
+            parts.append(to_frame(self._reduce(to_block(frame, block, by, groups=groups)), dtypes))
+        return as_given(pl.concat([head, *parts], how="horizontal"), profiles)
+
+    def on_blocks(self, metadata: pl.DataFrame, blocks: Iterable[Chunk]) -> pl.DataFrame | None:
+        """As :meth:`apply`; the groups are numbered once."""
+        by = as_columns(self.by)
+        if not set(by) <= set(metadata.columns):
+            return None
+        require_rows(metadata, "Aggregate")
+        codes, keys = groups = group_rows(metadata, by)
+        head = self._head(metadata, metadata.schema, [], groups)
+        parts: list[NDArray[np.float64]] = []
+        dtypes: dict[str, pl.DataType] = {}
+        for chunk in blocks:
+            parts.append(self._reduce(Block(chunk.values.T, codes, keys, chunk.features, metadata)))
+            dtypes.update(dict.fromkeys(chunk.features, self._type(pl.Float32())))
+        return head.hstack(to_frame(np.concatenate(parts, axis=1), dtypes))
+
+    def _head(
+        self, profiles: pl.DataFrame | pl.LazyFrame, schema: pl.Schema, features: Sequence[str], groups: Groups | None
+    ) -> pl.DataFrame:
+        by = as_columns(self.by)
         head = heads(profiles, by, features, [OBJECT_COUNT], "Aggregate", groups)
         if PLATE in by and BATCH in schema and BATCH not in head.columns:
             warnings.warn(
                 "Aggregate: rows of several batches fall into one group, because a barcode stands in more than one batch. "
                 f"Add {BATCH!r} to by= to keep them apart.",
                 ProfileWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        parts: list[pl.DataFrame] = []
-        for frame, block in column_blocks(profiles, by, features):
-            dtypes = {name: pl.Int64() if self.statistic == "count" else float_type(schema[name]) for name in block}
-            parts.append(to_frame(self._reduce(to_block(frame, block, by, groups=groups)), dtypes))
-        return as_given(pl.concat([head, *parts], how="horizontal"), profiles)
+        return head
+
+    def _type(self, dtype: pl.DataType) -> pl.DataType:
+        return pl.Int64() if self.statistic == "count" else float_type(dtype)
 
     def _reduce(self, block: Block) -> NDArray[np.float64]:
         columns, bounds = block.by_group()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -14,7 +14,8 @@ import polars as pl
 from cytofast.blocks import Profiles, require_polars, require_unique, take_columns
 from cytofast.errors import ProfileWarning, RecipeError, SchemaError, listed
 from cytofast.metadata_tables import name_plates_and_wells, prefixed, read_metadata_table
-from cytofast.schema import PLATE, WELL, as_columns, normalize_wells, require_columns
+from cytofast.schema import PLATE, WELL, as_columns, is_metadata, normalize_wells, require_columns
+from cytofast.sharing import Chunk
 from cytofast.steps.step import Scope, Step
 
 
@@ -161,6 +162,12 @@ class Annotate(Step):
         names = list(dict.fromkeys([*schema.names(), *(name for name in table.columns if name not in keys)]))
         ordered = [n for n in names if n.startswith("Metadata_")] + [n for n in names if not n.startswith("Metadata_")]
         return take_columns(joined, ordered)  # type: ignore[return-value]  # the kind that came in
+
+    def on_chunks(self, fit: pl.DataFrame, schema: pl.Schema) -> Callable[[Chunk], Chunk] | None:  # noqa: ARG002
+        """As :meth:`apply`; features are not touched."""
+        if not all(is_metadata(name) for name in self._keys(self.table)):
+            return None
+        return lambda chunk: replace(chunk, metadata=self.apply(chunk.metadata, fit))
 
     def _with_keys_as_in(self, schema: pl.Schema) -> pl.DataFrame:
         """The annotation, its keys written as they are compared with profiles of this schema."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, Literal
@@ -28,10 +28,11 @@ from cytofast.blocks import (
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grouped_quantiles
-from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
+from cytofast.schema import PLATE, Features, as_columns, is_metadata, require_columns, resolve_features
+from cytofast.sharing import Chunk
 from cytofast.steps.accumulate import require_reference
-from cytofast.steps.fitted import fitted_groups, require_free_names
-from cytofast.steps.scaling_fit import MEASURED, scaled_frame
+from cytofast.steps.fitted import FittedGroups, fitted_groups, require_free_names
+from cytofast.steps.scaling_fit import MEASURED, scaled_frame, scaling_chunks
 from cytofast.steps.step import Scope, Step
 
 ZeroScale = Literal["null", "one", "divide", "error"]
@@ -161,21 +162,9 @@ class _CentreAndScale(Step):
         SchemaError
             A column is missing or not numeric, or a ``by`` column has another type than in the fit.
         """
-        where, by = type(self).__name__, as_columns(self.by)
-        require_polars(profiles, where)
+        require_polars(profiles, type(self).__name__)
         schema = profiles.collect_schema()
-        groups = fitted_groups(fit, by, MEASURED, schema, where)
-        flat = fit.filter(fit["status"] != "ok")
-        if flat.height and self.zero_scale != "divide":
-            outcome = "are only centred" if self.zero_scale == "one" else "become null"
-            counts = flat["status"].value_counts().sort("status").rows()
-            kinds = ", ".join(f"{count:,} {status}" for status, count in counts)
-            warnings.warn(
-                f"{where}: {flat.height:,} of {fit.height:,} features x groups have no spread in their reference ({kinds}) "
-                f"and {outcome}: {_examples(flat, self.by)}. The fit lists them (column status).",
-                ProfileWarning,
-                stacklevel=3,
-            )
+        groups = self._groups(fit, schema)
         centres, scales = groups.table(fit["centre"]), groups.table(fit["scale"])
 
         def scaled(frame: pl.DataFrame) -> pl.DataFrame:
@@ -186,6 +175,32 @@ class _CentreAndScale(Step):
         changed = set(groups.features)
         result = {name: float_type(dtype) if name in changed else dtype for name, dtype in schema.items()}
         return profiles.map_batches(scaled, schema=pl.Schema(result), streamable=True)
+
+    def on_chunks(self, fit: pl.DataFrame, schema: pl.Schema) -> Callable[[Chunk], Chunk] | None:
+        """As :meth:`apply`, in place."""
+        if not all(is_metadata(name) for name in as_columns(self.by)):
+            return None
+        groups = self._groups(fit, schema)
+        return scaling_chunks(
+            groups, groups.table(fit["centre"]), groups.table(fit["scale"]), [n for n in schema if not is_metadata(n)]
+        )
+
+    def _groups(self, fit: pl.DataFrame, schema: pl.Schema) -> FittedGroups:
+        """The groups of a fit of these profiles; what has no spread is told."""
+        where = type(self).__name__
+        groups = fitted_groups(fit, as_columns(self.by), MEASURED, schema, where)
+        flat = fit.filter(fit["status"] != "ok")
+        if flat.height and self.zero_scale != "divide":
+            outcome = "are only centred" if self.zero_scale == "one" else "become null"
+            counts = flat["status"].value_counts().sort("status").rows()
+            kinds = ", ".join(f"{count:,} {status}" for status, count in counts)
+            warnings.warn(
+                f"{where}: {flat.height:,} of {fit.height:,} features x groups have no spread in their reference ({kinds}) "
+                f"and {outcome}: {_examples(flat, self.by)}. The fit lists them (column status).",
+                ProfileWarning,
+                stacklevel=4,
+            )
+        return groups
 
 
 def _examples(flat: pl.DataFrame, by: str | Sequence[str] | None) -> str:

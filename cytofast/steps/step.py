@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from math import isnan
@@ -14,6 +14,7 @@ import polars as pl
 
 from cytofast.blocks import Profiles, require_polars
 from cytofast.errors import RecipeError
+from cytofast.sharing import Chunk
 
 
 class Scope(StrEnum):
@@ -99,6 +100,20 @@ class Step:
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
         """Change profiles by a fit, of these profiles or of others."""
         raise NotImplementedError
+
+    def on_chunks(self, fit: pl.DataFrame, schema: pl.Schema) -> Callable[[Chunk], Chunk] | None:  # noqa: ARG002
+        """What :meth:`apply` does, for the chunks of a table of this schema; ``None`` where it takes a frame.
+
+        The values of a chunk may be changed in place.
+        """
+        return None
+
+    def on_blocks(self, metadata: pl.DataFrame, blocks: Iterable[Chunk]) -> pl.DataFrame | None:  # noqa: ARG002
+        """What the step makes of a table given as its metadata and, one after the other, all rows of some features each.
+
+        For steps that reduce and learn nothing; ``None``, before a block is asked for, where it needs frames.
+        """
+        return None
 
     def __call__(self, profiles: Profiles) -> Profiles:
         """Fit and apply."""

@@ -18,19 +18,20 @@ from cytofast.durable import appear, make_folder
 from cytofast.errors import StoreError
 from cytofast.parquet import ProfileWriter
 from cytofast.schema import is_metadata
+from cytofast.sharing import Chunk, sharing_frame
 from cytofast.store.layout import PlateName
 from cytofast.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from cytofast.plain_pages import PlainReader
 
-_COPIES = 12
-"""A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
-rows that wait to be written or are being written, which are a whole row group each."""
 _MARK = b"PAR1"
 _AGAIN = "ingest this plate again, or run the recipe that makes it again"
 SMALLEST_CHUNK = 256
 """Rows to take at least, however little memory there is."""
+
+
+Values = NDArray[np.float32] | pl.DataFrame
 
 
 class Partition:
@@ -93,43 +94,41 @@ class Partition:
                 )
         return self._reader
 
-    def read(
-        self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
-    ) -> pl.DataFrame:
+    def _read(self, columns: Sequence[str], low: int, high: int, into: NDArray[np.float32]) -> Values:
         """Rows ``low`` to ``high`` of some features; missing is NaN or null.
 
-        With ``into``, the frame may lie in that memory: it is good until something else is read into it.
+        A matrix may lie in the memory given: it is good until something else is read into it.
         """
-        high = self.manifest.rows if high is None else high
         if self.reader.reads(columns):
-            return self.reader.frame(columns, low, high, into)
+            return self.reader.read(columns, low, high, into)
         return self.lazy().select(columns).slice(low, high - low).collect()
 
-    def read_ahead(self, parts: Sequence[tuple[Sequence[str], int, int]]) -> Iterator[pl.DataFrame]:
+    def read_ahead(self, parts: Sequence[tuple[Sequence[str], int, int]]) -> Iterator[Values]:
         """Parts, each some features from one row up to another, the next being read while the one given out is worked on.
 
+        A part is a matrix ``float32[n_features, n_rows]``, missing as NaN, or a frame where the file is not laid out for it.
         Two pieces of memory take turns, so a part is good until the next is asked for: whoever walks writes it, or keeps only
         what was made anew (an aggregate, a fit).
         """
         size = max((len(columns) * (high - low) for columns, low, high in parts), default=0)
         memory = [np.empty(size, dtype=np.float32) for _ in parts[:2]]
         with ThreadPoolExecutor(1) as reader:
-            coming = [reader.submit(self.read, *part, memory[0]) for part in parts[:1]]
+            coming = [reader.submit(self._read, *part, memory[0]) for part in parts[:1]]
             for number in range(len(parts)):
                 values = coming.pop().result()
                 following = parts[number + 1 : number + 2]
-                coming = [reader.submit(self.read, *part, memory[(number + 1) % 2]) for part in following]
+                coming = [reader.submit(self._read, *part, memory[(number + 1) % 2]) for part in following]
                 yield values
 
-    def chunks(self) -> Iterator[pl.DataFrame]:
-        """The rows in order, row group by row group, or less at a time where the memory budget is small.
+    def chunks(self, copies: int) -> Iterator[pl.DataFrame | Chunk]:
+        """The rows in order, row group by row group, or less at a time where the memory budget is too small for ``copies``.
 
-        A chunk is good until the next is asked for.
+        A chunk is good until the next is asked for, and may be changed in place.
         """
         names = self.lazy().collect_schema().names()
         metadata = self.lazy().select(name for name in names if is_metadata(name)).collect()
         features = [name for name in names if not is_metadata(name)]
-        most = max(SMALLEST_CHUNK, resources.current().working_bytes // (_COPIES * 4 * max(1, len(features))))
+        most = max(SMALLEST_CHUNK, resources.current().working_bytes // (copies * 4 * max(1, len(features))))
         parts = []
         for begin, end in pairwise(self.reader.bounds):
             # Alike, none with more than the most.
@@ -137,7 +136,12 @@ class Partition:
             edges = [begin + (end - begin) * i // n_parts for i in range(n_parts + 1)] if n_parts else []
             parts += [(features, low, high) for low, high in pairwise(edges)]
         for (_, low, high), values in zip(parts, self.read_ahead(parts), strict=True):
-            yield metadata[low:high].hstack(values)[names]
+            if isinstance(values, pl.DataFrame):
+                yield metadata[low:high].hstack(values)[names]
+            elif names == [*metadata.columns, *features]:
+                yield Chunk(metadata[low:high], values, features)
+            else:
+                yield metadata[low:high].hstack(sharing_frame(values, features))[names]
 
 
 def remove_unfinished(folder: Path) -> None:

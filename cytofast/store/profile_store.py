@@ -17,6 +17,7 @@ from cytofast.ingest.choice import EVERYTHING, Choice
 from cytofast.ingest.failures import Failures
 from cytofast.parquet import ProfileWriter
 from cytofast.schema import BATCH, PLATE, WELL, is_metadata
+from cytofast.sharing import Chunk
 from cytofast.store import asking, ingesting
 from cytofast.store.beginning import begin, is_store
 from cytofast.store.description import describe
@@ -289,7 +290,7 @@ class ProfileStore:
         level: str,
         name: PlateName,
         token: str | None,
-        frames: Iterable[pl.DataFrame],
+        frames: Iterable[pl.DataFrame | Chunk],
         describe: Callable[[], Manifest],
         before: Callable[[], None] | None = None,
     ) -> Partition:
