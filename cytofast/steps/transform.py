@@ -9,7 +9,6 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from cytofast.blocks import (
     Profiles,
@@ -150,6 +149,9 @@ class InverseNormal(Step):
         SchemaError
             A column is missing or not numeric.
         """
+        # A fifth of a second and 30 MB, which other steps, loaded beside this one, have no use for.
+        from scipy.special import ndtri
+
         require_polars(profiles, "InverseNormal")
         schema = profiles.collect_schema()
         require_columns(schema, self.columns(), "InverseNormal")
