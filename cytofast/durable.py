@@ -6,6 +6,7 @@ import errno
 import io
 import mmap
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,17 @@ class NewFile(io.RawIOBase):
     """A file that is written once from its begin, past the page cache if it is longer than a piece.
 
     What is written through the cache is copied there first and written to the disk from there, page by page: on a virtual
-    machine that took four times as long for gigabytes, and pushed out everything else that was cached.
+    machine that took four times as long for gigabytes, and pushed out everything else that was cached. A piece is on its way
+    to the disk while the next is filled; an error of the disk is raised by what comes after.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
         self._buffer = mmap.mmap(-1, _PIECE)
+        self._other = mmap.mmap(-1, _PIECE)
+        self._disk = ThreadPoolExecutor(1)
+        self._on_its_way: Future[None] | None = None
         self._held = self._written = 0
         self._given_up = False
         self._handles = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)]
@@ -53,35 +58,46 @@ class NewFile(io.RawIOBase):
                     # A file system without direct writes refuses them.
                     with suppress(OSError):
                         self._handles.append(os.open(self._path, os.O_WRONLY | os.O_DIRECT))
-                self._drain(self._handles[-1])
+                self._arrived()
+                piece, place = self._buffer, self._written
+                self._on_its_way = self._disk.submit(self._put, self._handles[-1], piece, _PIECE, place)
+                self._buffer, self._other = self._other, piece
+                self._written += _PIECE
+                self._held = 0
         return len(view)
 
-    def _drain(self, handle: int) -> None:
-        held, self._held = self._held, 0
-        with memoryview(self._buffer) as view:
+    def _arrived(self) -> None:
+        """Wait for the piece that is being written; its error, if any, is ours."""
+        on_its_way, self._on_its_way = self._on_its_way, None
+        if on_its_way is not None:
+            on_its_way.result()
+
+    def _put(self, handle: int, piece: mmap.mmap, size: int, place: int) -> None:
+        with memoryview(piece) as view:
             done = 0
-            while done < held:
+            while done < size:
                 try:
-                    done += os.pwrite(handle, view[done:held], self._written + done)
+                    done += os.pwrite(handle, view[done:size], place + done)
                 except OSError as error:
                     if error.errno != errno.EINVAL or handle == self._handles[0]:
                         raise
                     # No whole block, as after a part that a full disk could still take, or a file system that refuses late.
                     handle = self._handles[0]
-        self._written += held
 
     def give_up(self) -> None:
         """Whatever is still said to be written goes nowhere: the file is about to be deleted."""
         self._given_up = True
-        self._held = 0
 
     def close(self) -> None:
         """Write the rest, which need not fill a block of the disk."""
         if self.closed:
             return
         try:
-            self._drain(self._handles[0])
+            if not self._given_up:
+                self._arrived()
+                self._put(self._handles[0], self._buffer, self._held, self._written)
         finally:
+            self._disk.shutdown(wait=True)
             for handle in self._handles:
                 os.close(handle)
             super().close()

@@ -93,3 +93,19 @@ def test_what_a_disk_refuses_to_take_directly_goes_through_the_cache(tmp_path, m
         file.write(b"x" * 20_000)
     assert refused
     assert (tmp_path / "new").read_bytes() == b"x" * 20_000
+
+
+@pytest.mark.parametrize("then", ["write", "close"])
+def test_what_a_disk_refuses_while_the_next_piece_is_filled_is_told(tmp_path, monkeypatch, then):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "_PIECE", 8_192)
+    monkeypatch.setattr(os, "pwrite", full)
+    file = NewFile(tmp_path / "new")
+    file.write(b"x" * 8_192)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(b"x" * 8_192) if then == "write" else file.close()
+    file.give_up()
+    file.close()
+    assert file.closed
