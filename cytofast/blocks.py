@@ -80,7 +80,8 @@ class Block:
         np.cumsum(np.bincount(codes[codes >= 0], minlength=self.n_groups), out=bounds[1:])
         if codes.size and (codes[0] < 0 or np.any(codes[1:] < codes[:-1])):
             order = np.argsort(codes, kind="stable")
-            columns = columns[:, order[np.count_nonzero(codes < 0) :]]
+            # In C order, which an index would not leave it in: sums depend on it in their last bit, and on nothing else then.
+            columns = cast("FloatMatrix", np.take(columns, order[np.count_nonzero(codes < 0) :], axis=1))
         return columns, bounds
 
 

@@ -12,8 +12,10 @@ import polars as pl
 from cytofast import resources
 from cytofast.blocks import Profiles, block_width
 from cytofast.errors import RecipeError, StoreError
-from cytofast.schema import is_metadata, resolve_features
+from cytofast.schema import as_columns, is_metadata, resolve_features
 from cytofast.sharing import Chunk, sharing_frame
+from cytofast.steps.annotate import Annotate
+from cytofast.steps.fitted import in_order
 from cytofast.steps.step import Scope, Step
 from cytofast.store.partition import Partition
 
@@ -103,6 +105,9 @@ def _chunks(
     partition: Partition, steps: Sequence[Step], fits: Sequence[pl.DataFrame], columns: dict[str, pl.DataType]
 ) -> Iterator[pl.DataFrame | Chunk]:
     as_matrix = all(type(step).on_chunks is not Step.on_chunks for step in steps)
+    if any(isinstance(step, Annotate) for step in steps):
+        names = partition.lazy().collect_schema().names()
+        steps = _settled(partition.lazy().select(name for name in names if is_metadata(name)).collect(), steps, fits)
     changes: dict[int, Callable[[Chunk], Chunk] | None] = {}
     for part in partition.chunks(_COPIES_OF_A_MATRIX if as_matrix else _COPIES_OF_FRAMES):
         rows = _extended_part(part, columns)
@@ -150,18 +155,44 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, 
     wanted: dict[str, None] = {}
     for step in steps:
         if "features" in {field.name for field in fields(step)}:
-            names = resolve_features(schema, step.features, f"step {step.name!r}")  # type: ignore[attr-defined]
+            names = resolve_features(schema, step.features, type(step).__name__, _by(step))  # type: ignore[attr-defined]
             wanted.update(dict.fromkeys(names))
             spelled.append(_with_features(step, names))
         else:
             spelled.append(step)
     keys = {name for step in steps[:1] for name in step.columns()}
+    # Flags are found by a pattern.
+    keys.update(name for name, dtype in schema.items() if dtype == pl.Boolean)
     metadata = lazy.select(name for name in schema.names() if is_metadata(name) or name in keys).collect()
-    # In the order of the table, so that the result does not depend on how much memory there is.
-    universe = [name for name in schema.names() if name in wanted]
+    # In the order of the result, so that it does not depend on how much memory there is: a step that reduces puts its
+    # features in its own order, others leave them in that of the table.
+    made = list(getattr(spelled[-1], "features", None) or ()) if spelled[-1].reduces else []
+    universe = list(dict.fromkeys([*made, *(name for name in schema.names() if name in wanted)]))
     width = block_width(partition.manifest.rows, 4, len(universe))
     # Steps that name no features look at metadata alone, once.
-    return metadata, spelled, [universe[i : i + width] for i in range(0, len(universe), width)] or [[]]
+    return (
+        metadata,
+        _settled(metadata, spelled),
+        [universe[i : i + width] for i in range(0, len(universe), width)] or [[]],
+    )
+
+
+def _by(step: Step) -> list[str]:
+    return as_columns(getattr(step, "by", None))
+
+
+def _settled(metadata: pl.DataFrame, steps: Sequence[Step], fits: Sequence[pl.DataFrame] | None = None) -> list[Step]:
+    """The steps, annotations named as all rows and all metadata together need it."""
+    done: list[Step] = []
+    for index, step in enumerate(steps):
+        if isinstance(step, Annotate):
+            settled = step.settled(metadata)
+            if index + 1 < len(steps):
+                metadata = settled.apply(metadata, fits[index] if fits else settled.fit(metadata))
+            done.append(settled)
+        else:
+            done.append(step)
+    return done
 
 
 def _with_features(step: Step, features: list[str]) -> Step:
@@ -176,8 +207,11 @@ def _walk(
     advance: Advance,
     *,
     fits_only: bool = False,
-) -> Iterator[tuple[pl.DataFrame, list[pl.DataFrame]]]:
-    """For each block of features, the frame after all steps (``fits_only``: all but the last) and what each step learned."""
+) -> Iterator[tuple[pl.DataFrame | None, list[pl.DataFrame]]]:
+    """For each block of features, the frame after all steps (``fits_only``: all but the last) and what each step learned.
+
+    ``None`` where the step that reduces leaves all of them out; they come last.
+    """
     metadata, spelled, blocks = _blocks(partition, steps)
     first: list[pl.DataFrame | None] = list(known)
     looked_at = {name for step in spelled for name in step.columns()}
@@ -186,18 +220,20 @@ def _walk(
     for number, (block, values) in enumerate(zip(blocks, partition.read_ahead(parts), strict=True)):
         if number == 1:
             # What became of the other metadata is known from the first block.
-            metadata = metadata.select(name for name in metadata.columns if name in looked_at)
+            metadata = metadata.select(
+                name for name, dtype in metadata.schema.items() if name in looked_at or dtype == pl.Boolean
+            )
         read = values if isinstance(values, pl.DataFrame) else sharing_frame(values, block)
         frame = metadata.hstack(read.select(name for name in block if name not in metadata.columns))
         fits: list[pl.DataFrame] = []
+        left_out = False
         for index, step in enumerate(spelled):
             named = getattr(step, "features", None)
             if named is not None:
                 mine = [name for name in block if name in of_step[index]]
                 if not mine:
-                    if step.reduces:
-                        raise RecipeError(f"step {step.name!r} leaves out features that a step before it names")
                     fits.append(pl.DataFrame())
+                    left_out = step.reduces
                     continue
                 step = _with_features(step, mine)  # noqa: PLW2901  (the same step, fewer features)
             given = first[index]
@@ -208,11 +244,21 @@ def _walk(
             if not fits_only or index < len(spelled) - 1:
                 frame = step.apply(frame, fit)
         advance(number + 1, len(blocks))
-        yield frame, fits
+        yield None if left_out else frame, fits
 
 
-def _merged(steps: Sequence[Step], learned: Sequence[Sequence[pl.DataFrame]]) -> list[pl.DataFrame]:
-    return [step.merge([fits[index] for fits in learned]) for index, step in enumerate(steps)]
+def _merged(
+    partition: Partition, steps: Sequence[Step], learned: Sequence[Sequence[pl.DataFrame]]
+) -> list[pl.DataFrame]:
+    merged = [step.merge([fits[index] for fits in learned]) for index, step in enumerate(steps)]
+    # Blocks are not in the order in which each step names its features.
+    schema = partition.lazy().collect_schema()
+    return [
+        in_order(fit, _by(step), resolve_features(schema, step.features, step.name, _by(step)))
+        if "feature" in fit.columns and hasattr(step, "features")
+        else fit
+        for step, fit in zip(steps, merged, strict=True)
+    ]
 
 
 def _by_blocks(
@@ -231,11 +277,13 @@ def _by_blocks(
     learned = []
     for frame, found in _walk(partition, steps, known[: len(steps)], advance):
         learned.append(found)
+        if frame is None:
+            continue
         keys = [name for name in frame.columns if is_metadata(name)]
         if parts and not frame.select(keys).equals(parts[0].select(keys), null_equal=True):
             raise StoreError(f"{partition.path}: the groups differ between blocks of columns")
         parts.append(frame if not parts else frame.drop(keys))
-    fits.extend(_merged(steps, learned))
+    fits.extend(_merged(partition, steps, learned))
     return pl.concat(parts, how="horizontal")
 
 
@@ -260,5 +308,5 @@ def _fits_by_blocks(
     if all(given is not None for given in known):
         return [given for given in known if given is not None]
     learned = [found for _, found in _walk(partition, steps, known, advance, fits_only=True)]
-    merged = _merged(steps, learned)
+    merged = _merged(partition, steps, learned)
     return [fit if given is None else given for fit, given in zip(merged, known, strict=True)]

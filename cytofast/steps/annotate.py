@@ -169,6 +169,15 @@ class Annotate(Step):
             return None
         return lambda chunk: replace(chunk, metadata=self.apply(chunk.metadata, fit))
 
+    def settled(self, profiles: pl.DataFrame) -> Annotate:
+        """The same step, its columns named as these profiles need it, for some of their rows or columns at a time."""
+        keys = self._keys(self.table)
+        clashes = [name for name in self.table.columns if name not in keys and name in profiles.columns]
+        if not clashes or not set(keys) <= set(profiles.columns):
+            return self
+        table = self._without_clashes(self._with_keys_as_in(profiles.schema), profiles.lazy(), keys, clashes)
+        return replace(self, platemap=table, on=keys)
+
     def _with_keys_as_in(self, schema: pl.Schema) -> pl.DataFrame:
         """The annotation, its keys written as they are compared with profiles of this schema."""
         keys = self._keys(self.table)

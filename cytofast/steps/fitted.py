@@ -26,6 +26,15 @@ def require_free_names(by: str | Sequence[str] | None, measured: Sequence[str], 
         )
 
 
+def in_order(fit: pl.DataFrame, by: Sequence[str], features: Sequence[str]) -> pl.DataFrame:
+    """One group after the other, each with its features in this order, however large the blocks were that it was learned in."""
+    codes, _ = group_rows(fit, by)
+    place = {name: index for index, name in enumerate(features)}
+    places = fit["feature"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    order = np.lexsort((places, codes))
+    return fit if np.array_equal(order, np.arange(fit.height)) else fit[order]
+
+
 @dataclass(frozen=True)
 class FittedGroups:
     """The groups of a fit with one row a group and feature, in whatever order its rows are.

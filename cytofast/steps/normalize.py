@@ -31,7 +31,7 @@ from cytofast.kernels.quantiles import grouped_deviations, grouped_medians, grou
 from cytofast.schema import PLATE, Features, as_columns, is_metadata, require_columns, resolve_features
 from cytofast.sharing import Chunk
 from cytofast.steps.accumulate import require_reference
-from cytofast.steps.fitted import FittedGroups, fitted_groups, require_free_names
+from cytofast.steps.fitted import FittedGroups, fitted_groups, in_order, require_free_names
 from cytofast.steps.scaling_fit import MEASURED, scaled_frame, scaling_chunks
 from cytofast.steps.step import Scope, Step
 
@@ -101,7 +101,7 @@ class _CentreAndScale(Step):
         features = resolve_features(schema, self.features, where, as_columns(self.by))
         require_rows(profiles, where)
         parts = [self._fit_block(frame, block) for frame, block in column_blocks(profiles, self.columns(), features)]
-        fit = self.merge(parts)
+        fit = in_order(self.merge(parts), as_columns(self.by), features)
         if self.zero_scale == "error":
             flat = fit.filter(fit["status"] != "ok")
             if flat.height:

@@ -33,7 +33,7 @@ from cytofast.kernels.moments import grouped_counts, grouped_moments
 from cytofast.kernels.polish import median_polish
 from cytofast.kernels.quantiles import grouped_medians
 from cytofast.schema import PLATE, WELL, Features, as_columns, require_columns, resolve_features
-from cytofast.steps.fitted import fitted_groups, require_free_names
+from cytofast.steps.fitted import fitted_groups, in_order, require_free_names
 from cytofast.steps.step import Scope, Step
 
 Statistic = Literal["mean", "median"]
@@ -129,7 +129,7 @@ class CentreWells(Step):
             names = pl.Series("feature", block * len(centre), dtype=pl.String)
             counts = pl.Series("n_reference", grouped_counts(columns, bounds).ravel(), dtype=pl.Int64)
             parts.append(pl.DataFrame([*keys, names, pl.Series("centre", centre.ravel()).fill_nan(None), counts]))
-        fit = self.merge(parts)
+        fit = in_order(self.merge(parts), by, features)
         # Positions without any reference well are refused when the fit is applied to them.
         lost = fit.filter(pl.col("centre").is_null(), (pl.col("n_reference").sum() > 0).over(by))
         if lost.height:
@@ -263,7 +263,7 @@ class MedianPolish(Step):
                 tables[:, row[chosen], column[chosen]] = matrix[chosen].T
                 effects = median_polish(tables, self.max_iterations, self.tolerance)
                 parts.append(_as_rows(keys[group], block, *effects))
-        return self.merge(parts)
+        return in_order(self.merge(parts), by, features)
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
         """Subtract the effects; a position without values on the fitted plate becomes null. A LazyFrame stays lazy.

@@ -25,7 +25,7 @@ from cytofast.blocks import (
 from cytofast.errors import DataError, ProfileWarning, RecipeError, listed
 from cytofast.schema import PLATE, Features, as_columns, require_columns, resolve_features
 from cytofast.steps.accumulate import require_reference
-from cytofast.steps.fitted import require_free_names
+from cytofast.steps.fitted import in_order, require_free_names
 from cytofast.steps.step import Scope, Step
 
 Columns = NDArray[np.floating]
@@ -140,7 +140,7 @@ class Selection(Step):
             entered = to_block(frame, block, by)
             columns, bounds = entered.by_group()
             parts.append(self.report(block, entered.keys if by else None, self.judge(columns, bounds, frame)))
-        return self.merge(parts)
+        return in_order(self.merge(parts), by, features)
 
     def report(self, features: list[str], keys: pl.DataFrame | None, judged: Judgement) -> pl.DataFrame:
         """A judgement as rows of the fit."""

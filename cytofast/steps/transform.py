@@ -24,7 +24,7 @@ from cytofast.errors import RecipeError
 from cytofast.kernels.rng import key_of
 from cytofast.kernels.scores import seeded_shares, share_below
 from cytofast.schema import PLATE, WELL, Features, as_columns, require_columns, resolve_features
-from cytofast.steps.fitted import fitted_groups, require_free_names
+from cytofast.steps.fitted import fitted_groups, in_order, require_free_names
 from cytofast.steps.step import Scope, Step
 
 Ties = Literal["average", "seeded"]
@@ -132,12 +132,13 @@ class InverseNormal(Step):
                     [
                         *heads,
                         pl.Series("feature", block * entered.n_groups, dtype=pl.String),
-                        pl.Series("values", values, dtype=pl.List(pl.Float64)),
-                        pl.Series("upto", upto, dtype=pl.List(pl.UInt32)),
+                        # Arrays of one length would become arrays of Polars, which join no lists.
+                        pl.Series("values", values).cast(pl.List(pl.Float64)),
+                        pl.Series("upto", upto).cast(pl.List(pl.UInt32)),
                     ]
                 )
             )
-        return self.merge(parts)
+        return in_order(self.merge(parts), by, features)
 
     def apply(self, profiles: Profiles, fit: pl.DataFrame) -> Profiles:
         """Replace values by normal scores. A LazyFrame stays lazy.

@@ -1,0 +1,207 @@
+"""The result of a recipe depends neither on the memory budget nor on the path: in memory, in blocks, in chunks."""
+
+from contextlib import contextmanager
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+import cytofast
+from cytofast import Aggregate, Annotate, Recipe, Robustize, RobustMAD, Standardize
+from cytofast.errors import CytofastError
+from cytofast.steps.position import CentreWells
+from cytofast.steps.quality import DropFlagged, FlagCells
+from cytofast.steps.select_rules import DropLowVariance
+from cytofast.steps.transform import ClipOutliers, InverseNormal
+from tests import toy
+
+F = toy.FEATURES
+REFERENCE = "Metadata_control_type = 'negcon'"
+WELLS = ["Metadata_Plate", "Metadata_Well"]
+LATE = pl.DataFrame({"Metadata_Well": toy.WELLS, "Metadata_Batch": ["B1"] * 11 + ["other"], "x": range(12)})
+"""An annotation whose batch differs from the cells' in the last well alone."""
+NULL_WELL = pl.DataFrame({"Metadata_Well": [*toy.WELLS[:5], None], "sample": list("abcdef")})
+
+
+@contextmanager
+def cramped():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytofast.recipe.passes._fits_in_memory", lambda _partition: False)
+        patch.setattr("cytofast.recipe.passes.block_width", lambda *_args, **_kw: 3)
+        patch.setattr("cytofast.store.partition.SMALLEST_CHUNK", 17)
+        patch.setattr("cytofast.resources.Resources.working_bytes", 1)
+        yield
+
+
+def made(path, build, steps):
+    """Everything that a run leaves, or how it fails."""
+    store = cytofast.open_store(path, create=True)
+    build(store)
+    try:
+        summary = cytofast.run(Recipe({"made": list(steps)}), store)
+    except CytofastError as error:
+        return {"error": (type(error), str(error).replace(str(path), ""))}
+    plates = {f"{p.name}": pl.read_parquet(p.path) for p in store.partitions("made")}
+    fits = {str(p.relative_to(path)): pl.read_parquet(p) for p in (path / "fits").rglob("*.parquet")}
+    return {"summary": summary, **plates, **fits}
+
+
+def assert_alike(tmp_path, build, steps, *, fails=False):
+    whole = made(tmp_path / "whole", build, steps)
+    with cramped():
+        cut = made(tmp_path / "cut", build, steps)
+    assert ("error" in whole) == fails, whole.get("error")
+    assert cut.keys() == whole.keys(), cut.get("error")
+    for name, expected in whole.items():
+        if isinstance(expected, pl.DataFrame):
+            assert cut[name].schema == expected.schema, name
+            assert cut[name].equals(expected, null_equal=True), name
+        else:
+            assert cut[name] == expected
+
+
+def plates_of(change, plates=("P1",)):
+    def build(store):
+        for plate in plates:
+            toy.add_plate(store, change(toy.cells(plate)))
+
+    return build
+
+
+def rewritten(write):
+    """The same cells in files that another program wrote."""
+
+    def build(store):
+        plates_of(lambda cells: cells)(store)
+        for partition in store.partitions("cells"):
+            write(pl.read_parquet(partition.path), partition.path)
+
+    return build
+
+
+def by_arrow(frame, path):
+    pq.write_table(frame.to_arrow(), path, use_dictionary=False, compression="NONE", data_page_size=40)
+
+
+STORES = {
+    "plain": plates_of(lambda cells: cells, ("P1", "P2")),
+    "float64": plates_of(lambda cells: cells.with_columns(pl.col(F[1], F[4]).cast(pl.Float64))),
+    "integers": plates_of(lambda cells: cells.with_columns((pl.col(F) * 10).fill_null(3).cast(pl.Int64))),
+    "metadata last": plates_of(lambda cells: cells.select(*F[:3], pl.exclude(F), *F[3:])),
+    "unsorted": plates_of(lambda cells: cells.sample(fraction=1, shuffle=True, seed=2)),
+    "one row": plates_of(lambda cells: cells.head(1)),
+    "null well": plates_of(
+        lambda cells: cells.with_columns(pl.col("Metadata_Well").replace("A03", None)),
+    ),
+    "infinite": plates_of(
+        lambda cells: cells.with_columns(
+            pl.when(pl.int_range(pl.len()) % 7 == 3).then(float("inf")).otherwise(F[4]).cast(pl.Float32).alias(F[4]),
+            pl.lit(None, dtype=pl.Float32).alias(F[5]),
+        )
+    ),
+    "other features": lambda store: (
+        toy.add_plate(store, toy.cells("P1")),
+        toy.add_plate(
+            store, toy.cells("P2").drop(F[0]).with_columns(pl.lit(2.5, dtype=pl.Float32).alias("Nuclei_N_F"))
+        ),
+    ),
+    "by Polars": rewritten(lambda frame, path: frame.write_parquet(path)),
+    "by pyarrow, several pages": rewritten(by_arrow),
+}
+
+RECIPES = {
+    "normalized": [Annotate(), RobustMAD(reference=REFERENCE)],
+    "each well": [Standardize(by=WELLS, zero_scale="one"), Annotate()],
+    "frames between": [Robustize(zero_scale="one"), ClipOutliers(limit=1), Standardize(zero_scale="divide")],
+    "wells": [Aggregate(), Annotate()],
+    "count": [Aggregate(statistic="count")],
+    "normalized wells": [Standardize(), Aggregate(statistic="std")],
+    "across": [Standardize(by="Metadata_Well")],
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("store", STORES)
+def test_every_store_gives_the_same_on_every_path(tmp_path, store, recipe):
+    assert_alike(tmp_path, STORES[store], RECIPES[recipe])
+
+
+@pytest.mark.parametrize("kind", [RobustMAD, Standardize, Robustize])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"by": None},
+        {"by": ["Metadata_ObjectNumber", *WELLS]},
+        {"features": [F[5], F[0]]},
+        {"features": "Nuclei_"},
+        {"reference": pl.col("Metadata_ObjectNumber") > 1},
+        {"reference": pl.col(F[1]) > 0},
+        {"by": ["Metadata_Plate", F[2]]},
+        {"zero_scale": "divide"},
+    ],
+)
+def test_every_normalization_gives_the_same_on_every_path(tmp_path, kind, given):
+    assert_alike(tmp_path, STORES["plain"], [kind(**given)])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Aggregate(features=[F[5], F[0], F[1]], statistic="mad")],
+        [RobustMAD(features=[F[6], F[1]]), Aggregate(features=[F[6], F[1]])],
+        [RobustMAD(), Aggregate(features=[F[6], F[1]])],
+        [Aggregate(by=["Metadata_Plate", F[2]])],
+        [Aggregate(by=["Metadata_ObjectNumber", "Metadata_Plate"], statistic="mean")],
+        [InverseNormal(by="Metadata_Plate")],
+        [CentreWells(by=WELLS)],
+        [DropLowVariance(by="Metadata_Plate")],
+        [FlagCells([f"a: {F[1]} > 0.5"]), DropFlagged(), RobustMAD()],
+    ],
+    ids=lambda steps: " ".join(step.name for step in steps),
+)
+def test_steps_that_choose_or_order_features(tmp_path, steps):
+    assert_alike(tmp_path, STORES["plain"], steps)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Annotate(LATE, suffix="_map")],
+        [Annotate(LATE, suffix="_map"), RobustMAD(reference="Metadata_Batch_map = 'B1'")],
+        [Annotate(LATE, suffix="_map"), RobustMAD(reference="Metadata_Batch_map = 'B1'"), Aggregate()],
+        [Annotate(), Annotate(LATE, suffix="_map"), Annotate(LATE.with_columns(x=5), suffix="_z"), RobustMAD()],
+        [Annotate(LATE, suffix="_map"), ClipOutliers(), Standardize(by="Metadata_Plate")],
+    ],
+)
+def test_a_column_that_differs_in_the_last_rows_is_renamed_in_all(tmp_path, steps):
+    assert_alike(tmp_path, STORES["plain"], steps)
+
+
+def test_keys_that_are_null(tmp_path):
+    steps = [Annotate(NULL_WELL), RobustMAD(by=WELLS, zero_scale="one"), RobustMAD(reference="Metadata_sample IS NULL")]
+    assert_alike(tmp_path, STORES["null well"], steps)
+
+
+@pytest.mark.parametrize("more", [[], [RobustMAD()], [RobustMAD(), Aggregate()]])
+def test_flags_that_the_store_holds(tmp_path, more):
+    flagged = plates_of(
+        lambda cells: cells.with_columns(
+            (pl.col(F[0]) > 0.5).alias("Metadata_cqc_a"), (pl.col(F[4]) > 1).alias("cqc.b")
+        )
+    )
+    assert_alike(tmp_path, flagged, [DropFlagged(), *more])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Annotate(LATE)],
+        [Annotate(LATE), RobustMAD()],
+        [RobustMAD(reference="Metadata_Well = 'P24'")],
+        [RobustMAD(by=WELLS, reference="Metadata_Well = 'A01'")],
+        [Standardize(features=["Cells_Nothing_x"])],
+        [Aggregate(features="Cytoplasm_")],
+    ],
+)
+def test_what_fails_fails_alike(tmp_path, steps):
+    assert_alike(tmp_path, STORES["plain"], steps, fails=True)
