@@ -89,7 +89,9 @@ class PageWriter:
         """
         begin = self._at
         chunks: dict[str, list[bytes]] = {}
-        if others.num_columns:
+        # What is first in the schema is first in the file: some readers take its place for that of the row group.
+        features_first = self._names[0] in features
+        if others.num_columns and not features_first:
             self._copy(others, rows, chunks)
         # Of a sum of squares only whether it is a number is wanted.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -98,6 +100,8 @@ class PageWriter:
                 self._put(page)
                 self._put(values)
                 chunks[name] = [_chunk(self._begins[name], rows, self._at - start, start)]
+        if others.num_columns and features_first:
+            self._copy(others, rows, chunks)
         self._rows += rows
         of_columns = [chunk for name in self._names for chunk in chunks[name]]
         group: Struct = {
@@ -115,7 +119,9 @@ class PageWriter:
         written = _in_memory(others, rows, self._options)
         footer = _footer(written)
         moved = self._at - len(_MARK)
-        ((_, (_, columns)), *_) = footer[_GROUPS][1][1][0].values()
+        # Exactly one row group: pyarrow makes several of more than 2^26 rows.
+        (written_group,) = footer[_GROUPS][1][1]
+        ((_, (_, columns)), *_) = written_group.values()
         for column in columns:
             kind, meta = column[_META]
             for which in (_DATA, _INDEX, _DICTIONARY):

@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.durable import NewFile, appear, make_folder
-from cytofast.errors import StoreError
+from cytofast.errors import SchemaError, StoreError, listed
 from cytofast.page_writing import PageWriter
 from cytofast.schema import is_metadata
 from cytofast.sharing import Chunk
 
 ROW_GROUP_BYTES = 192 * 2**20
 """Large enough that the footer stays small at 5,792 features, small enough to hold several times."""
+ROW_GROUP_MOST_ROWS = 1 << 22
+"""Text counts for nothing in ``ROW_GROUP_BYTES``, but is held as well; and no writer of metadata takes over 2^26 rows at once."""
 _SLAB = 256
 """Columns that are copied at a time."""
 
@@ -37,7 +39,7 @@ def row_group_rows(schema: pl.Schema) -> int:
     """Rows of a row group: by the number of features, and the same for every caller unless memory is very small."""
     width = sum(8 if dtype == pl.Float64 else 4 for dtype in schema.dtypes() if dtype.is_numeric())
     room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 6)
-    return max(1024, room // max(1, width))
+    return min(ROW_GROUP_MOST_ROWS, max(1024, room // max(1, width)))
 
 
 class ProfileWriter:
@@ -55,6 +57,8 @@ class ProfileWriter:
     ------
     StoreError
         The file cannot be written: no space, no permission. What was at ``path`` before stays.
+    SchemaError
+        Rows with other columns than the first ones, or of a type that Parquet does not know.
 
     Examples
     --------
@@ -73,6 +77,8 @@ class ProfileWriter:
         self._temporary = path.with_name(f".{path.name}.tmp")
         self._pages: PageWriter | None = None
         self._file: NewFile | None = None
+        self._made = False
+        self._chunk_before: tuple[list[str], pl.Schema] | None = None
         self._group = 0
         self._waiting = self._spare = _RowGroup({}, 0)
         self._thread = ThreadPoolExecutor(1)
@@ -82,9 +88,17 @@ class ProfileWriter:
         return self
 
     def write(self, rows: pl.DataFrame | Chunk) -> None:
-        """Take some rows; all have the same columns."""
+        """Take some rows; all have the same columns, in any order."""
         if self.schema is None:
             self._open(rows.schema)
+        elif not self._is_like_before(rows):
+            self._check(rows.schema, self.schema)
+        if rows.height and not self.schema:
+            raise SchemaError(f"{self.path}: {rows.height:,} rows without a column. Hint: select some columns.")
+        if isinstance(rows, Chunk):
+            if rows.metadata.width and rows.metadata.height != rows.height:
+                raise ValueError(f"{rows.metadata.height} rows of metadata, but {rows.height} of features")
+            self._chunk_before = rows.features, rows.metadata.schema
         self.rows += rows.height
         low = 0
         while low < rows.height:
@@ -94,16 +108,44 @@ class ProfileWriter:
             if self._waiting.rows == self._group:
                 self._flush()
 
+    def _is_like_before(self, rows: pl.DataFrame | Chunk) -> bool:
+        """Told quickly for chunks: thousands of types take as long to compare as the values to copy."""
+        return isinstance(rows, Chunk) and self._chunk_before == (rows.features, rows.metadata.schema)
+
+    def _check(self, found: pl.Schema, expected: pl.Schema) -> None:
+        """Columns left out, or numbers rounded to another type, would be lost without a word."""
+        if found == expected:
+            return
+        names = [*expected, *(name for name in found if name not in expected)]
+        other = [
+            f"{name}: {found.get(name, 'absent')} instead of {expected.get(name, 'absent')}"
+            for name in names
+            if found.get(name) != expected.get(name)
+        ]
+        if other:
+            raise SchemaError(
+                f"{self.path}: rows with other columns than those before ({listed(other)}). "
+                "Hint: give all rows the same columns and types."
+            )
+
     def _open(self, schema: pl.Schema) -> None:
+        if pl.Object in schema.dtypes():
+            # Polars would hand out their addresses.
+            raise SchemaError(f"{self.path}: a column holds Python objects. Hint: cast it, or leave it out.")
         self.schema = schema
         self._group = row_group_rows(schema)
         self._waiting, self._spare = _RowGroup(schema, self._group), _RowGroup(schema, self._group)
         try:
             make_folder(self.path.parent)
             self._file = NewFile(self._temporary)
+            self._made = True
             self._pages = PageWriter(self._file, _arrow(pl.DataFrame(schema=schema)), _features(schema))
         except OSError as error:
             raise _cannot_write(self.path, error) from error
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise SchemaError(
+                f"{self.path}: a column is of a type that Parquet does not know ({error}). Hint: cast or leave it out."
+            ) from error
 
     def _flush(self) -> None:
         """Write a row group while the next one is being made; at most one is on its way."""
@@ -155,7 +197,9 @@ class ProfileWriter:
         if self._file is not None:
             self._file.give_up()
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        # Where nothing could be made, taking it away fails as well, and would hide why.
+        if self._made:
+            self._temporary.unlink(missing_ok=True)
 
 
 def _features(schema: Mapping[str, pl.DataType]) -> list[str]:
@@ -191,14 +235,14 @@ class _RowGroup:
     def take(self, rows: pl.DataFrame | Chunk) -> None:
         """Add rows that fit."""
         end = self.rows + rows.height
-        if isinstance(rows, Chunk):
-            ((names, room),) = self._floats
-            if names != rows.features:
-                raise ValueError("rows with other features than those before")
-            room[:, self.rows : end] = rows.values
-            self._frames.append(rows.metadata)
-        else:
+        if not isinstance(rows, Chunk):
             self._take_frame(rows)
+        elif [names for names, _ in self._floats] == [rows.features]:
+            self._floats[0][1][:, self.rows : end] = rows.values
+            self._frames.append(rows.metadata.select(self._others))
+        else:
+            # Floats among the metadata that are pages, too, or features in another order.
+            self._take_frame(rows.frame())
         self.rows = end
 
     def _take_frame(self, frame: pl.DataFrame) -> None:
