@@ -9,8 +9,9 @@ Formats: https://parquet.apache.org/docs/file-format/ and its parquet.thrift, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import RawIOBase
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 
 from cytofast.compact_protocol import BINARY, I16, I32, I64, LIST, STRUCT, Struct, decode, encode, number, varint
 
-Features = Mapping[str, NDArray[np.floating[Any]]]
+Values = NDArray[np.floating[Any]]
+Features = Mapping[str, Values]
 """The values of each feature, missing as NaN."""
 
 _MARK = b"PAR1"
+_TWO_STOPS = b"\x00\x00"
 _PAGE_BYTES = 1 << 30
 _FLOAT, _DOUBLE = 4, 5
 _PLAIN, _LEVELS = 0, 3
@@ -95,11 +98,12 @@ class PageWriter:
             self._copy(others, rows, chunks)
         # Of a sum of squares only whether it is a number is wanted.
         with np.errstate(over="ignore", invalid="ignore"):
-            for name, page, values in _pages(features, rows):
-                start = self._at
+            pages = _Pages(rows)
+            for name, values in features.items():
+                page, present, described = pages.of(values)
+                chunks[name] = [self._begins[name] + described + number(self._at) + _TWO_STOPS]
                 self._put(page)
-                self._put(values)
-                chunks[name] = [_chunk(self._begins[name], rows, self._at - start, start)]
+                self._put(present)
         if others.num_columns and features_first:
             self._copy(others, rows, chunks)
         self._rows += rows
@@ -163,24 +167,38 @@ def _kind(dtype: pa.DataType) -> int:
     return {pa.float32(): _FLOAT, pa.float64(): _DOUBLE}[dtype]
 
 
-def _pages(features: Features, rows: int) -> Iterator[tuple[str, bytes, NDArray[np.floating[Any]]]]:
-    """Each feature: what stands before the values on its page, and the values that are not missing."""
-    whole = varint(rows << 1) + b"\x01"
-    for name, values in features.items():
+class _Pages:
+    """Pages of so many rows; what is the same for all without gaps is made once."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._levels = varint(rows << 1) + b"\x01"
+        self._whole: dict[int, tuple[bytes, bytes]] = {}
+
+    def of(self, values: Values) -> tuple[bytes, Values, bytes]:
+        """What stands before the values on their page, those not missing, and what the footer says up to the place."""
         # A sum of squares is NaN if a value is, and only then: one quick pass over the many pages without gaps.
-        if np.isnan(np.dot(values, values)):
-            there = ~np.isnan(values)
-            present = values[there]
-            bits = np.packbits(there, bitorder="little").tobytes()
-            levels = varint(len(bits) << 1 | 1) + bits
-        else:
-            present, levels = values, whole
-        size = number(4 + len(levels) + present.nbytes)
+        if not isnan(np.dot(values, values)):
+            if values.nbytes not in self._whole:
+                self._whole[values.nbytes] = self._described(self._levels, values.nbytes)
+            page, described = self._whole[values.nbytes]
+            return page, values, described
+        there = ~np.isnan(values)
+        bits = np.packbits(there, bitorder="little").tobytes()
+        present = values[there]
+        page, described = self._described(varint(len(bits) << 1 | 1) + bits, present.nbytes)
+        return page, present, described
+
+    def _described(self, levels: bytes, size: int) -> tuple[bytes, bytes]:
+        content, rows = number(4 + len(levels) + size), number(self._rows)
         # A data page (0) of this size, stored as it is; values, plain, with levels of definition and no others.
         header = (
-            b"\x15\x00\x15" + size + b"\x15" + size + b"\x2c\x15" + number(rows) + b"\x15\x00\x15\x06\x15\x06\x00\x00"
+            b"\x15\x00\x15" + content + b"\x15" + content + b"\x2c\x15" + rows + b"\x15\x00\x15\x06\x15\x06\x00\x00"
         )
-        yield name, header + len(levels).to_bytes(4, "little") + levels, present
+        page = header + len(levels).to_bytes(4, "little") + levels
+        stored = number(len(page) + size)
+        # Values (field 5), size before and after compression (6, 7), and where the page is (9), which comes after.
+        return page, b"\x16" + rows + b"\x16" + stored + b"\x16" + stored + b"\x26"
 
 
 def _chunk_begin(name: str, kind: int) -> bytes:
@@ -192,9 +210,3 @@ def _chunk_begin(name: str, kind: int) -> bytes:
         4: (I32, _UNCOMPRESSED),
     }
     return encode({_OFFSET: (I64, 0), _META: (STRUCT, meta)})[:-2]
-
-
-def _chunk(begin: bytes, rows: int, size: int, start: int) -> bytes:
-    """A ColumnChunk: values (field 5), size before and after compression (6, 7) and where the page is (9)."""
-    stored = number(size)
-    return begin + b"\x16" + number(rows) + b"\x16" + stored + b"\x16" + stored + b"\x26" + number(start) + b"\x00\x00"

@@ -169,6 +169,8 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, 
     made = list(getattr(spelled[-1], "features", None) or ()) if spelled[-1].reduces else []
     universe = list(dict.fromkeys([*made, *(name for name in schema.names() if name in wanted)]))
     width = block_width(partition.manifest.rows, 4, len(universe))
+    if partition.reader.reads(universe):
+        partition.forget()
     # Steps that name no features look at metadata alone, once.
     return (
         metadata,
@@ -187,7 +189,7 @@ def _settled(metadata: pl.DataFrame, steps: Sequence[Step], fits: Sequence[pl.Da
     for index, step in enumerate(steps):
         if isinstance(step, Annotate):
             settled = step.settled(metadata)
-            if index + 1 < len(steps):
+            if any(isinstance(later, Annotate) for later in steps[index + 1 :]):
                 metadata = settled.apply(metadata, fits[index] if fits else settled.fit(metadata))
             done.append(settled)
         else:

@@ -18,6 +18,8 @@ from cytofast.schema import PLATE, WELL, as_columns, is_metadata, normalize_well
 from cytofast.sharing import Chunk
 from cytofast.steps.step import Scope, Step
 
+_LEFT: dict[str, Any] = {"how": "left", "nulls_equal": True, "maintain_order": "left"}
+
 
 @dataclass(frozen=True)
 class Annotate(Step):
@@ -146,28 +148,31 @@ class Annotate(Step):
         table: pl.DataFrame = self._with_keys_as_in(schema)
         if clashes:
             table = self._without_clashes(table, lazy, keys, clashes)
-        written = _written_keys(lazy, keys, self.table.schema, "Annotate: profiles")
-        options: dict[str, Any] = {"on": keys, "how": "left", "nulls_equal": True, "maintain_order": "left"}
         if isinstance(profiles, pl.DataFrame):
-            # Only the keys are joined: a join of the whole frame would copy thousands of features.
-            joined: pl.DataFrame | pl.LazyFrame = profiles.hstack(
-                profiles.select(written).join(table, **options).drop(keys)
-            )
-        else:
-            renamed = {name: f"{name} to join" for name in keys}
-            marked = lazy.with_columns(key.name.suffix(" to join") for key in written)
-            options["on"] = list(renamed.values())
-            joined = marked.join(table.lazy().rename(renamed), **options).drop(renamed.values())
-        # Metadata first, features after, each in the order it had.
-        names = list(dict.fromkeys([*schema.names(), *(name for name in table.columns if name not in keys)]))
-        ordered = [n for n in names if n.startswith("Metadata_")] + [n for n in names if not n.startswith("Metadata_")]
-        return take_columns(joined, ordered)  # type: ignore[return-value]  # the kind that came in
+            return self._joined(profiles, table, keys)
+        written = _written_keys(lazy, keys, self.table.schema, "Annotate: profiles")
+        renamed = {name: f"{name} to join" for name in keys}
+        marked = lazy.with_columns(key.name.suffix(" to join") for key in written)
+        joined = marked.join(table.lazy().rename(renamed), on=list(renamed.values()), **_LEFT)
+        return joined.drop(renamed.values()).select(_metadata_first(schema.names(), table, keys))
 
-    def on_chunks(self, fit: pl.DataFrame, schema: pl.Schema) -> Callable[[Chunk], Chunk] | None:  # noqa: ARG002
-        """As :meth:`apply`; features are not touched."""
-        if not all(is_metadata(name) for name in self._keys(self.table)):
+    def _joined(self, profiles: pl.DataFrame, table: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+        """Only the keys are joined: a join of the whole frame would copy thousands of features."""
+        written = _written_keys(profiles.lazy(), keys, self.table.schema, "Annotate: profiles")
+        joined = profiles.hstack(profiles.select(written).join(table, on=keys, **_LEFT).drop(keys))
+        return take_columns(joined, _metadata_first(profiles.columns, table, keys))
+
+    def on_chunks(self, fit: pl.DataFrame, schema: pl.Schema) -> Callable[[Chunk], Chunk] | None:
+        """As :meth:`apply`; features are not touched, and the annotation is prepared once."""
+        keys = self._keys(self.table)
+        if not all(is_metadata(name) for name in keys):
             return None
-        return lambda chunk: replace(chunk, metadata=self.apply(chunk.metadata, fit))
+        if any(name in schema for name in self.table.columns if name not in keys):
+            return lambda chunk: replace(chunk, metadata=self.apply(chunk.metadata, fit))
+        self._report(fit)
+        require_columns(schema, keys, "Annotate: profiles")
+        table = self._with_keys_as_in(schema)
+        return lambda chunk: replace(chunk, metadata=self._joined(chunk.metadata, table, keys))
 
     def settled(self, profiles: pl.DataFrame) -> Annotate:
         """The same step, its columns named as these profiles need it, for some of their rows or columns at a time."""
@@ -214,6 +219,12 @@ class Annotate(Step):
                 lines.append(f"{rows.height:,} {'/'.join(keys)} {status} ({shown})")
         if lines:
             warnings.warn(f"{self._where}: {'; '.join(lines)}. Nothing was dropped.", ProfileWarning, stacklevel=4)
+
+
+def _metadata_first(names: list[str], table: pl.DataFrame, keys: list[str]) -> list[str]:
+    """Metadata first, features after, each in the order it had."""
+    names = list(dict.fromkeys([*names, *(name for name in table.columns if name not in keys)]))
+    return [n for n in names if is_metadata(n)] + [n for n in names if not is_metadata(n)]
 
 
 def _comparable(frame: pl.DataFrame, keys: list[str], table: pl.DataFrame) -> pl.DataFrame:

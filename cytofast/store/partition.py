@@ -60,6 +60,13 @@ class Partition:
             self._lazy = lazy
         return self._lazy
 
+    def forget(self) -> None:
+        """Give back what Polars keeps of the footer: some 600 bytes for each of thousands of features in each row group.
+
+        It is parsed again where it is needed.
+        """
+        self._lazy = None
+
     @property
     def whole(self) -> bool:
         """Whether the file is there and has both its ends; a file that was cut off has lost its footer."""
@@ -128,6 +135,8 @@ class Partition:
         names = self.lazy().collect_schema().names()
         metadata = self.lazy().select(name for name in names if is_metadata(name)).collect()
         features = [name for name in names if not is_metadata(name)]
+        if self.reader.reads(features):
+            self.forget()
         most = max(SMALLEST_CHUNK, resources.current().working_bytes // (copies * 4 * max(1, len(features))))
         parts = []
         for begin, end in pairwise(self.reader.bounds):
