@@ -16,14 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.errors import StoreError
 from cytofast.kernels.pages import page_bounds, unpack
+from cytofast.schema import is_metadata
 
 _HEADER_BYTES = 96
 _ALIGNMENT = 4096
@@ -34,12 +38,24 @@ _RUN_BYTES = 8 * 2**20
 
 
 class PlainReader:
-    """Reads float32 features of one file; keeps where each lies."""
+    """Reads float32 features of one file; keeps where each lies.
+
+    Attributes
+    ----------
+    rows, bounds
+        Number of rows, and the row at which each row group begins, and the end.
+    schema, metadata
+        All columns, and the values of those that are no features, where Polars and Arrow give their types the same names;
+        else ``None``. Polars would parse the footer again and keep it: 600 bytes for each feature of each row group.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._position, self._plain, self.bounds, self._begins, self._sizes = _layout(path)
+        with pq.ParquetFile(path) as file:
+            self._position, self._plain, self.bounds, self._begins, self._sizes = _layout(file.metadata)
+            self.schema, self.metadata = _metadata(file)
         self.rows = self.bounds[-1]
+        del file
         _give_back()
 
     def reads(self, columns: Sequence[str]) -> bool:
@@ -105,14 +121,16 @@ class PlainReader:
         return begin, int(self._begins[group, last] + self._sizes[group, last]) - begin
 
 
-def _layout(path: Path) -> tuple[dict[str, int], set[str], list[int], NDArray[np.int64], NDArray[np.int64]]:
+def _layout(
+    footer: pq.FileMetaData,
+) -> tuple[dict[str, int], set[str], list[int], NDArray[np.int64], NDArray[np.int64]]:
     """Places of the columns, which are plain, bounds of the row groups, and where in the file each part of a column lies.
 
     The footer itself is not kept: for thousands of features it takes half a gigabyte.
     """
-    footer = pq.read_metadata(path)
-    names = [footer.schema.column(i).path for i in range(footer.num_columns)]
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    # Not of its schema, which holds the footer that holds it: only the garbage collector would take both away.
+    names = [groups[0].column(i).path_in_schema for i in range(footer.num_columns)] if groups else []
     bounds = [0, *accumulate(group.num_rows for group in groups)]
     begins = np.zeros((len(groups), len(names)), dtype=np.int64)
     sizes = np.zeros_like(begins)
@@ -120,19 +138,36 @@ def _layout(path: Path) -> tuple[dict[str, int], set[str], list[int], NDArray[np
         parts = [group.column(index) for index in range(len(names))]
         begins[number] = [part.data_page_offset for part in parts]
         sizes[number] = [part.total_compressed_size for part in parts]
-    plain = {name for index, name in enumerate(names) if groups and _is_plain(footer, index)}
+    plain = {name for index, name in enumerate(names) if _is_plain(groups[0].column(index))}
     return {name: index for index, name in enumerate(names)}, plain, bounds, begins, sizes
 
 
-def _is_plain(footer: pq.FileMetaData, index: int) -> bool:
-    """Whether a column of the first row group is flat float32 without dictionary or compression."""
-    part = footer.row_group(0).column(index)
+def _metadata(file: pq.ParquetFile) -> tuple[pl.Schema | None, pl.DataFrame | None]:
+    arrow = file.schema_arrow
+    if not all(_is_simple(field.type) for field in arrow):
+        return None, None
+    read = file.read([name for name in arrow.names if is_metadata(name)], use_threads=False)
+    metadata = cast("pl.DataFrame", pl.from_arrow(read))
+    types = pl.from_arrow(pa.Table.from_batches([], schema=arrow))
+    return cast("pl.DataFrame", types).schema, metadata
+
+
+def _is_simple(dtype: pa.DataType) -> bool:
+    """Text, whole numbers, floats and truths: what profiles are made of."""
+    types = pa.types
+    kinds = (types.is_string, types.is_integer, types.is_float32, types.is_float64, types.is_boolean)
+    return any(kind(dtype) for kind in kinds)
+
+
+def _is_plain(part: pq.ColumnChunkMetaData) -> bool:
+    """Whether a column is float32 without dictionary or compression; the path of a nested one is no column's name."""
     plain = set(part.encodings) <= {"PLAIN", "RLE"} and part.compression == "UNCOMPRESSED"
-    return plain and part.physical_type == "FLOAT" and not footer.schema.column(index).max_repetition_level
+    return plain and part.physical_type == "FLOAT"
 
 
 def _give_back() -> None:
     """Return to the system what was freed in small pieces, which the C library of Linux keeps otherwise."""
+    pa.default_memory_pool().release_unused()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -141,3 +141,28 @@ def test_damaged_pages_are_never_read_beyond_their_end(tmp_path, flips, cut):
     if not flips and raw.size == end - begin:
         assert done == 3
         np.testing.assert_array_equal(out[1:4].view(np.float32).T, values)
+
+
+@pytest.mark.parametrize("odd", [None, pl.Date, pl.Datetime("us"), pl.List(pl.Int64), pl.Decimal(9, 2), pl.Binary])
+def test_metadata_and_types_are_those_that_polars_reads(tmp_path, odd):
+    path = tmp_path / "p.parquet"
+    kinds = [pl.String, pl.Categorical, pl.Boolean, pl.Int8, pl.UInt16, pl.Int64, pl.UInt64, pl.Float32, pl.Float64]
+    given = {
+        f"Metadata_{i}": pl.Series([1, None, 3]).cast(pl.String if i < 2 else kind).cast(kind)
+        for i, kind in enumerate(kinds)
+    }
+    frame = pl.DataFrame({**given, "Cells_a": pl.Series([1.0, None, 3.0], dtype=pl.Float32)})
+    if odd is not None:
+        frame = frame.with_columns(pl.Series("Metadata_odd", [None] * 3, dtype=odd))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: 2)
+        with ProfileWriter(path) as writer:
+            writer.write(frame)
+    reader, expected = PlainReader(path), pl.read_parquet(path)
+    if odd is not None:
+        assert reader.schema is None, "left to Polars"
+        assert reader.metadata is None
+        return
+    assert reader.schema == expected.schema
+    assert reader.metadata.equals(expected.select(given))
+    assert reader.metadata.schema == expected.select(given).schema

@@ -87,8 +87,8 @@ def extended(profiles: Profiles, columns: dict[str, pl.DataType]) -> Profiles:
 
 
 def _fits_in_memory(partition: Partition) -> bool:
-    schema = partition.lazy().collect_schema()
-    return partition.manifest.rows * len(schema) * 4 * _COPIES_IN_MEMORY <= resources.current().working_bytes
+    manifest = partition.manifest
+    return manifest.rows * max(1, manifest.features) * 4 * _COPIES_IN_MEMORY <= resources.current().working_bytes
 
 
 def _chain(
@@ -106,8 +106,7 @@ def _chunks(
 ) -> Iterator[pl.DataFrame | Chunk]:
     as_matrix = all(type(step).on_chunks is not Step.on_chunks for step in steps)
     if any(isinstance(step, Annotate) for step in steps):
-        names = partition.lazy().collect_schema().names()
-        steps = _settled(partition.lazy().select(name for name in names if is_metadata(name)).collect(), steps, fits)
+        steps = _settled(partition.metadata([name for name in partition.schema if is_metadata(name)]), steps, fits)
     changes: dict[int, Callable[[Chunk], Chunk] | None] = {}
     for part in partition.chunks(_COPIES_OF_A_MATRIX if as_matrix else _COPIES_OF_FRAMES):
         rows = _extended_part(part, columns)
@@ -136,8 +135,7 @@ def _extended_part(part: pl.DataFrame | Chunk, columns: dict[str, pl.DataType]) 
 
 def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, list[Step], list[list[str]]]:
     """Metadata with leading annotations applied, steps with their features spelled out, and the blocks of features."""
-    lazy = partition.lazy()
-    schema = lazy.collect_schema()
+    schema = partition.schema
     for step in steps:
         if not step.separable or step.scope not in {Scope.ROW, Scope.PLATE}:
             raise RecipeError(
@@ -163,14 +161,12 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, 
     keys = {name for step in steps[:1] for name in step.columns()}
     # Flags are found by a pattern.
     keys.update(name for name, dtype in schema.items() if dtype == pl.Boolean)
-    metadata = lazy.select(name for name in schema.names() if is_metadata(name) or name in keys).collect()
+    metadata = partition.metadata([name for name in schema if is_metadata(name) or name in keys])
     # In the order of the result, so that it does not depend on how much memory there is: a step that reduces puts its
     # features in its own order, others leave them in that of the table.
     made = list(getattr(spelled[-1], "features", None) or ()) if spelled[-1].reduces else []
     universe = list(dict.fromkeys([*made, *(name for name in schema.names() if name in wanted)]))
     width = block_width(partition.manifest.rows, 4, len(universe))
-    if partition.reader.reads(universe):
-        partition.forget()
     # Steps that name no features look at metadata alone, once.
     return (
         metadata,
@@ -254,7 +250,7 @@ def _merged(
 ) -> list[pl.DataFrame]:
     merged = [step.merge([fits[index] for fits in learned]) for index, step in enumerate(steps)]
     # Blocks are not in the order in which each step names its features.
-    schema = partition.lazy().collect_schema()
+    schema = partition.schema
     return [
         in_order(fit, _by(step), resolve_features(schema, step.features, step.name, _by(step)))
         if "feature" in fit.columns and hasattr(step, "features")

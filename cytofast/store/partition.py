@@ -60,12 +60,17 @@ class Partition:
             self._lazy = lazy
         return self._lazy
 
-    def forget(self) -> None:
-        """Give back what Polars keeps of the footer: some 600 bytes for each of thousands of features in each row group.
+    @property
+    def schema(self) -> pl.Schema:
+        """All columns."""
+        return self.lazy().collect_schema() if self.reader.schema is None else self.reader.schema
 
-        It is parsed again where it is needed.
-        """
-        self._lazy = None
+    def metadata(self, names: Sequence[str]) -> pl.DataFrame:
+        """Some columns, of which at most a few are features."""
+        known = self.reader.metadata
+        if known is None or not set(names) <= set(known.columns):
+            return self.lazy().select(names).collect()
+        return known.select(names)
 
     @property
     def whole(self) -> bool:
@@ -132,11 +137,9 @@ class Partition:
 
         A chunk is good until the next is asked for, and may be changed in place.
         """
-        names = self.lazy().collect_schema().names()
-        metadata = self.lazy().select(name for name in names if is_metadata(name)).collect()
+        names = self.schema.names()
+        metadata = self.metadata([name for name in names if is_metadata(name)])
         features = [name for name in names if not is_metadata(name)]
-        if self.reader.reads(features):
-            self.forget()
         most = max(SMALLEST_CHUNK, resources.current().working_bytes // (copies * 4 * max(1, len(features))))
         parts = []
         for begin, end in pairwise(self.reader.bounds):
