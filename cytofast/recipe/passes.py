@@ -133,8 +133,12 @@ def _extended_part(part: pl.DataFrame | Chunk, columns: dict[str, pl.DataType]) 
     return extended(part, columns)
 
 
-def _blocks(partition: Partition, steps: Sequence[Step]) -> tuple[pl.DataFrame, list[Step], list[list[str]]]:
-    """Metadata with leading annotations applied, steps with their features spelled out, and the blocks of features."""
+_Cut = tuple[pl.DataFrame, list[Step], list[list[str]]]
+"""Metadata, the steps with their features spelled out, and the blocks of features."""
+
+
+def _blocks(partition: Partition, steps: Sequence[Step]) -> _Cut:
+    """How a plate is cut into blocks that fit into memory; refuses steps that cannot work so."""
     schema = partition.schema
     for step in steps:
         if not step.separable or step.scope not in {Scope.ROW, Scope.PLATE}:
@@ -200,7 +204,7 @@ def _with_features(step: Step, features: list[str]) -> Step:
 
 def _walk(
     partition: Partition,
-    steps: Sequence[Step],
+    cut: _Cut,
     known: Sequence[pl.DataFrame | None],
     advance: Advance,
     *,
@@ -210,7 +214,7 @@ def _walk(
 
     ``None`` where the step that reduces leaves all of them out; they come last.
     """
-    metadata, spelled, blocks = _blocks(partition, steps)
+    metadata, spelled, blocks = cut
     first: list[pl.DataFrame | None] = list(known)
     looked_at = {name for step in spelled for name in step.columns()}
     of_step = [set(getattr(step, "features", None) or ()) for step in spelled]
@@ -266,14 +270,15 @@ def _by_blocks(
     fits: list[pl.DataFrame],
     advance: Advance,
 ) -> pl.DataFrame:
+    cut = _blocks(partition, steps)
     if len(steps) == 1:
-        frame = _reduced(partition, steps[0], advance)
+        frame = _reduced(partition, cut, advance)
         if frame is not None:
             fits.append(pl.DataFrame())
             return frame
     parts: list[pl.DataFrame] = []
     learned = []
-    for frame, found in _walk(partition, steps, known[: len(steps)], advance):
+    for frame, found in _walk(partition, cut, known[: len(steps)], advance):
         learned.append(found)
         if frame is None:
             continue
@@ -285,9 +290,9 @@ def _by_blocks(
     return pl.concat(parts, how="horizontal")
 
 
-def _reduced(partition: Partition, step: Step, advance: Advance) -> pl.DataFrame | None:
+def _reduced(partition: Partition, cut: _Cut, advance: Advance) -> pl.DataFrame | None:
     """What a first step makes that reduces and learns nothing, without frames of thousands of features."""
-    metadata, (spelled,), blocks = _blocks(partition, [step])
+    metadata, (step,), blocks = cut
     if not partition.reader.reads([name for block in blocks for name in block]):
         return None
     parts = [(block, 0, partition.manifest.rows) for block in blocks]
@@ -297,7 +302,7 @@ def _reduced(partition: Partition, step: Step, advance: Advance) -> pl.DataFrame
             yield Chunk(metadata, np.asarray(values), block)
             advance(number, len(blocks))
 
-    return spelled.on_blocks(metadata, chunks())
+    return step.on_blocks(metadata, chunks())
 
 
 def _fits_by_blocks(
@@ -305,6 +310,6 @@ def _fits_by_blocks(
 ) -> list[pl.DataFrame]:
     if all(given is not None for given in known):
         return [given for given in known if given is not None]
-    learned = [found for _, found in _walk(partition, steps, known, advance, fits_only=True)]
+    learned = [found for _, found in _walk(partition, _blocks(partition, steps), known, advance, fits_only=True)]
     merged = _merged(partition, steps, learned)
     return [fit if given is None else given for fit, given in zip(merged, known, strict=True)]

@@ -32,6 +32,7 @@ SMALLEST_CHUNK = 256
 
 
 Values = NDArray[np.float32] | pl.DataFrame
+"""Some features of some rows: a matrix ``[n_features, n_rows]``, or a frame where the file is not laid out for it."""
 
 
 class Partition:
