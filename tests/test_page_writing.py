@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from cytofast import SchemaError, StoreError
 from cytofast.compact_protocol import BINARY, BYTE, DOUBLE, FALSE, I16, I32, I64, LIST, STRUCT, TRUE, decode, encode
 from cytofast.durable import NewFile
-from cytofast.parquet import ProfileWriter, row_group_rows
+from cytofast.parquet import row_group_rows
 from cytofast.plain_pages import PlainReader
 from cytofast.schema import is_metadata
 from cytofast.sharing import Chunk
+from tests.row_groups import written
 
 TEXT = st.sampled_from(["", "A01", "µ", "細胞", "x" * 5000, "\0", "Z"])
 FLOATS = st.sampled_from([0.0, -0.0, 1.5, float("nan"), float("inf"), -float("inf"), 1e-45, 2.0**-140, -3.25])
@@ -81,15 +82,6 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _written(path: Path, parts: list[Any], group: int) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: group)
-        with ProfileWriter(path) as writer:
-            for part in parts:
-                writer.write(part)
-    return path
-
-
 def _by_pyarrow(path: Path, frame: pl.DataFrame, group: int) -> Path:
     table = frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None)).to_arrow(
         compat_level=pl.CompatLevel.oldest()
@@ -144,7 +136,7 @@ def test_that_all_readers_find_what_they_find_in_a_file_of_pyarrow(
     tmp_path_factory: pytest.TempPathFactory, frame: pl.DataFrame, group: int
 ) -> None:
     folder = tmp_path_factory.mktemp("pages")
-    ours = _written(folder / "ours.parquet", [frame], group)
+    ours = written(folder / "ours.parquet", [frame], group)
     theirs = _by_pyarrow(folder / "theirs.parquet", frame, group)
     _check_footer(ours, frame, group)
 
@@ -189,7 +181,7 @@ def test_that_statistics_of_metadata_are_those_of_pyarrow_in_every_row_group(tmp
             "Metadata_day": [dt.date(2020, 1, 1) + dt.timedelta(i) for i in range(100)],
         }
     )
-    ours = _written(tmp_path / "ours.parquet", [frame], 9)
+    ours = written(tmp_path / "ours.parquet", [frame], 9)
     assert _bounds(ours) == _bounds(_by_pyarrow(tmp_path / "theirs.parquet", frame, 9))
     assert len(_bounds(ours)) == 3 * 12
 
@@ -208,7 +200,7 @@ def test_that_filters_by_statistics_find_the_right_rows(
             "Cells_b": pl.Series([None if i % 3 else 0.5 for i in range(height)], dtype=pl.Float64),
         }
     )
-    path = _written(tmp_path_factory.mktemp("filter") / "p.parquet", [frame], data.draw(st.integers(1, 9)))
+    path = written(tmp_path_factory.mktemp("filter") / "p.parquet", [frame], data.draw(st.integers(1, 9)))
     well = data.draw(st.sampled_from(["A01", "B02", "µ", "", "absent"]))
     conditions = [
         (pl.col("Metadata_Well") == well, f"Metadata_Well = '{well}'"),
@@ -230,7 +222,7 @@ def test_that_filters_by_statistics_find_the_right_rows(
 def test_that_more_row_groups_than_an_ordinal_can_count_are_read_by_all(tmp_path: Path) -> None:
     height = (1 << 15) + 5
     frame = pl.DataFrame({"Cells_a": np.arange(height, dtype=np.float32)})
-    path = _written(tmp_path / "p.parquet", [frame], 1)
+    path = written(tmp_path / "p.parquet", [frame], 1)
     assert pl.read_parquet(path).equals(frame)
     assert pq.ParquetFile(path).metadata.num_row_groups == height
     assert duckdb.sql("SELECT sum(Cells_a) FROM read_parquet($p)", params={"p": str(path)}).fetchall() == [
@@ -256,7 +248,7 @@ def test_that_rows_beyond_one_row_group_of_pyarrow_are_refused_not_lost(
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", in_two)
     with pytest.raises(ValueError, match="too many values"):
-        _written(tmp_path / "p.parquet", [pl.DataFrame({"Metadata_n": [1, 2, 3, 4]})], 4)
+        written(tmp_path / "p.parquet", [pl.DataFrame({"Metadata_n": [1, 2, 3, 4]})], 4)
     assert not list(tmp_path.iterdir())
 
 
@@ -279,12 +271,12 @@ FIRST = pl.DataFrame({"Metadata_Well": ["A"], "Cells_a": pl.Series([1.5], dtype=
 )
 def test_that_rows_with_other_columns_are_refused_and_nothing_is_left(tmp_path: Path, second: Any) -> None:
     with pytest.raises(SchemaError, match="other columns than those before"):
-        _written(tmp_path / "p.parquet", [FIRST, second], 1)
+        written(tmp_path / "p.parquet", [FIRST, second], 1)
     assert not list(tmp_path.iterdir())
 
 
 def test_that_columns_in_another_order_come_where_they_belong(tmp_path: Path) -> None:
-    path = _written(tmp_path / "p.parquet", [FIRST, FIRST.select(reversed(FIRST.columns))], 3)
+    path = written(tmp_path / "p.parquet", [FIRST, FIRST.select(reversed(FIRST.columns))], 3)
     assert pl.read_parquet(path).equals(pl.concat([FIRST, FIRST]))
 
 
@@ -300,14 +292,14 @@ def test_that_chunks_are_written_like_their_frames(tmp_path: Path, first: list[s
     two = Chunk(metadata, values[::-1], ["Cells_b", "Cells_a"])
     expected = pl.concat([one.frame(), one.frame()]).with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))
     for parts in ([one, two], [one.frame(), two], [one, two.frame()]):
-        assert pl.read_parquet(_written(tmp_path / "p.parquet", parts, 3)).equals(expected)
+        assert pl.read_parquet(written(tmp_path / "p.parquet", parts, 3)).equals(expected)
     bare = Chunk(metadata, values[:0], [])
-    assert pl.read_parquet(_written(tmp_path / "p.parquet", [bare], 3)).equals(metadata)
+    assert pl.read_parquet(written(tmp_path / "p.parquet", [bare], 3)).equals(metadata)
 
 
 def test_that_a_chunk_with_too_few_rows_of_metadata_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1 rows of metadata, but 3 of features"):
-        _written(tmp_path / "p.parquet", [Chunk(FIRST[["Metadata_Well"]], np.ones((1, 3), np.float32), ["Cells_a"])], 2)
+        written(tmp_path / "p.parquet", [Chunk(FIRST[["Metadata_Well"]], np.ones((1, 3), np.float32), ["Cells_a"])], 2)
 
 
 @pytest.mark.parametrize(
@@ -321,12 +313,12 @@ def test_that_a_chunk_with_too_few_rows_of_metadata_is_refused(tmp_path: Path) -
 )
 def test_that_what_parquet_does_not_know_is_refused(tmp_path: Path, frame: pl.DataFrame) -> None:
     with pytest.raises(SchemaError, match=r"p\.parquet"):
-        _written(tmp_path / "p.parquet", [frame], 2)
+        written(tmp_path / "p.parquet", [frame], 2)
     assert not list(tmp_path.iterdir())
 
 
 def test_that_a_frame_of_nothing_is_a_file_of_nothing(tmp_path: Path) -> None:
-    assert pl.read_parquet(_written(tmp_path / "p.parquet", [pl.DataFrame()], 2)).shape == (0, 0)
+    assert pl.read_parquet(written(tmp_path / "p.parquet", [pl.DataFrame()], 2)).shape == (0, 0)
 
 
 @pytest.mark.parametrize("room", [0, 4, 60, 400, 700])
@@ -342,7 +334,7 @@ def test_that_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "p.parquet").write_text("before")
     threads = threading.active_count()
     with pytest.raises(StoreError, match="No space left"):
-        _written(tmp_path / "p.parquet", [FIRST] * 20, 3)
+        written(tmp_path / "p.parquet", [FIRST] * 20, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
     assert (tmp_path / "p.parquet").read_text() == "before"
     assert threading.active_count() == threads
@@ -352,7 +344,7 @@ def test_that_a_folder_that_cannot_be_is_the_error_that_is_told(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "p.parquet", tmp_path / "file" / "in" / "p.parquet", tmp_path / ("n" * 300)):
         with pytest.raises(StoreError, match="cannot be written"):
-            _written(path, [FIRST], 2)
+            written(path, [FIRST], 2)
 
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)
@@ -395,7 +387,7 @@ def test_that_footers_of_all_writers_are_kept_to_the_byte(
         lambda: pq.write_table(frame.to_arrow(), path, row_group_size=3, write_page_index=True),
         lambda: pq.write_table(frame.to_arrow(), path, compression="gzip", data_page_version="2.0"),
         lambda: frame.write_parquet(path, row_group_size=3),
-        lambda: _written(path, [frame], 3),
+        lambda: written(path, [frame], 3),
     ]
     # DuckDB writes no negative spans.
     if names and not any(isinstance(frame[name].dtype, pl.Enum | pl.Categorical | pl.Duration) for name in names):

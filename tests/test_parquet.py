@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cytofast
-from cytofast.parquet import ProfileWriter
+from tests.row_groups import written
 
 KINDS = st.sampled_from([pl.Float32, pl.Float64, pl.Int64, pl.String, pl.Boolean])
 NAMES = ["Metadata_Well", "Metadata_dose", "Cells_a", "Cells_b", "Nuclei_c", "Nuclei_d"]
@@ -35,16 +35,6 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _written(folder: Path, parts: list[pl.DataFrame], group: int) -> Path:
-    path = folder / "profiles.parquet"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: group)
-        with ProfileWriter(path) as writer:
-            for part in parts:
-                writer.write(part)
-    return path
-
-
 @given(frame=frames(), group=st.integers(1, 8), cuts=st.lists(st.integers(0, 20), max_size=5))
 def test_that_what_is_written_is_what_was_given_in_whole_row_groups(
     tmp_path_factory: pytest.TempPathFactory, frame: pl.DataFrame, group: int, cuts: list[int]
@@ -52,8 +42,8 @@ def test_that_what_is_written_is_what_was_given_in_whole_row_groups(
     folder = tmp_path_factory.mktemp("written")
     edges = sorted({0, frame.height, *(cut for cut in cuts if cut < frame.height)})
     parts = [frame[low:high] for low, high in pairwise(edges)] or [frame]
-    once = _written(folder, [frame], group).read_bytes()
-    path = _written(folder, parts, group)
+    once = written(folder / "profiles.parquet", [frame], group).read_bytes()
+    path = written(folder / "profiles.parquet", parts, group)
     assert path.read_bytes() == once
     read = pl.read_parquet(path)
     assert read.equals(frame.with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None)))
@@ -66,7 +56,7 @@ def test_that_what_is_written_is_what_was_given_in_whole_row_groups(
 
 def test_that_signs_and_small_numbers_keep_every_bit(tmp_path: Path) -> None:
     values = np.array([0.0, -0.0, np.inf, -np.inf, 1e-45, 3.4028235e38], dtype=np.float32)
-    path = _written(tmp_path, [pl.DataFrame({"Cells_a": values})], 4)
+    path = written(tmp_path / "profiles.parquet", [pl.DataFrame({"Cells_a": values})], 4)
     assert pl.read_parquet(path)["Cells_a"].to_numpy().tobytes() == values.tobytes()
 
 

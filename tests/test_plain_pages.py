@@ -9,18 +9,15 @@ from hypothesis import strategies as st
 
 from cytofast import StoreError
 from cytofast.kernels.pages import unpack
-from cytofast.parquet import ProfileWriter
 from cytofast.plain_pages import PlainReader, _is_cached
+from tests import row_groups
 
 
 def written(path, values: np.ndarray, group: int) -> list[str]:
     """A file of our own with row groups of ``group`` rows."""
     names = [f"Cells_F{i}" for i in range(values.shape[1])]
     frame = pl.DataFrame({"Metadata_Well": ["A01"] * len(values), **{n: values[:, i] for i, n in enumerate(names)}})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: group)
-        with ProfileWriter(path) as writer:
-            writer.write(frame)
+    row_groups.written(path, [frame], group)
     return names
 
 
@@ -154,10 +151,7 @@ def test_metadata_and_types_are_those_that_polars_reads(tmp_path, odd):
     frame = pl.DataFrame({**given, "Cells_a": pl.Series([1.0, None, 3.0], dtype=pl.Float32)})
     if odd is not None:
         frame = frame.with_columns(pl.Series("Metadata_odd", [None] * 3, dtype=odd))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: 2)
-        with ProfileWriter(path) as writer:
-            writer.write(frame)
+    row_groups.written(path, [frame], 2)
     reader, expected = PlainReader(path), pl.read_parquet(path)
     if odd is not None:
         assert reader.schema is None, "left to Polars"
