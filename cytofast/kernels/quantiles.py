@@ -34,7 +34,6 @@ def _medians(
 ) -> None:
     widest = _widest(bounds)
     packed = np.empty(widest + 1, columns.dtype)
-    second = np.empty(widest + 1, columns.dtype)
     sample = np.empty(LARGEST_SAMPLE, columns.dtype)
     found = np.empty(2, columns.dtype)
     for feature in range(first, last):
@@ -44,11 +43,9 @@ def _medians(
                 columns[feature, low:high],
                 bits[feature, low:high],
                 packed,
-                second,
                 sample,
                 found,
-                ends[0],
-                ends[1],
+                ends,
             )
 
 
@@ -60,7 +57,6 @@ def _deviations(
     distances = np.empty(widest, np.float64)
     bits = distances.view(np.int64)
     packed = np.empty(widest + 1, np.float64)
-    second = np.empty(widest + 1, np.float64)
     sample = np.empty(LARGEST_SAMPLE, np.float64)
     found = np.empty(2, np.float64)
     ends = np.array([np.iinfo(np.int64).min, np.iinfo(np.int64).max])
@@ -73,7 +69,7 @@ def _deviations(
             for row in range(values.size):
                 distances[row] = abs(np.float64(values[row]) - centre)
             size = high - low
-            out[group, feature] = median(distances[:size], bits[:size], packed, second, sample, found, ends[0], ends[1])
+            out[group, feature] = median(distances[:size], bits[:size], packed, sample, found, ends)
 
 
 def grouped_medians(columns: Floats, bounds: NDArray[np.int64], threads: int = 1) -> Doubles:

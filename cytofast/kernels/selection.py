@@ -4,11 +4,12 @@ How many values lie below a number is a comparison and an addition for each, whi
 nanosecond a value. So the median is searched by counting. A small sorted sample gives two numbers around it, and lines
 between what was counted at them the next, until no value lies between one of them and the median: the median is the
 nearest value to it then, which is again a comparison. Where that takes too long (few distinct values, a steep bend), what
-lies between the two is gathered and narrowed further.
+lies between the two is gathered and selected from.
 
 Nanoseconds a value of float32, one core of an AVX-512 machine (AMD Zen 4), groups of 260, 1,823 and 17,000 values:
-1.9, 1.0 and 1.1 of a bell, 1.9, 1.1 and 1.0 with every tenth value missing, 2.6, 1.8 and 1.4 of exp(3x). Gathering from the
-start took 4.2, 2.2 and 1.8 (a bell); numpy's partition, without its search for NaN, 3.1 of 260 and 6.4 of 2,000.
+1.8, 0.9 and 1.0 of a bell, 1.8, 1.1 and 1.0 with every tenth value missing, 2.4, 1.8 and 1.3 of exp(3x). Gathering from the
+start took 4.2, 2.2 and 1.8 (a bell); numpy's partition, without its search for NaN, 3.1 of 260 and 6.4 of 2,000. Each loop
+stands once: inlined at every place that wants it, counting took twice as long to compile.
 """
 
 from __future__ import annotations
@@ -24,129 +25,10 @@ Floats = NDArray[Any]
 Bits = NDArray[Any]
 
 LARGEST_SAMPLE = 32
-_HANDFUL = 12
-"""So many values are sorted by insertion."""
 _WORTH_COUNTING = 16
 _SMALLEST_SAMPLE = 5
-_LINES = 5
+_LINES = 8
 """So often a number is chosen on a line between two."""
-
-
-@compiled
-def _insertion_sort(values: Floats, size: int) -> None:
-    for i in range(1, size):
-        value = values[i]
-        j = i - 1
-        while j >= 0 and values[j] > value:
-            values[j + 1] = values[j]
-            j -= 1
-        values[j + 1] = value
-
-
-@compiled
-def _count(values: Floats, low: float, high: float) -> tuple[Any, Any]:
-    """How many values are below ``low``, and how many are not above ``high``."""
-    below = np.int32(0)
-    upto = np.int32(0)
-    for i in range(values.size):
-        value = values[i]
-        below += np.int32(value < low)
-        upto += np.int32(value <= high)
-    return below, upto
-
-
-@compiled
-def _gather(values: Floats, low: float, high: float, out: Floats) -> int:
-    """The values from ``low`` to ``high``, packed into ``out`` (which may be ``values`` itself); NaN is never between."""
-    size = 0
-    for i in range(values.size):
-        value = values[i]
-        out[size] = value
-        size += (value >= low) & (value <= high)
-    return size
-
-
-@compiled
-def _pivots(values: Floats, rank: int, sample: Floats) -> tuple[float, float]:
-    """Two values of a sample with ``rank`` probably between them; infinite where the sample ends."""
-    size = values.size
-    wanted, margin = (8, 1) if size < 4096 else (LARGEST_SAMPLE, 3)
-    taken = min(wanted, size)
-    step = size // taken
-    for i in range(taken):
-        sample[i] = values[i * step + step // 2]
-    _insertion_sort(sample, taken)
-    place = rank * taken // size
-    low = sample[place - margin] if place >= margin else -np.inf
-    high = sample[place + margin] if place + margin < taken else np.inf
-    return low, high
-
-
-@compiled
-def _gather_inside(values: Floats, low: float, high: float, out: Floats) -> int:
-    """The values strictly between ``low`` and ``high``, packed into ``out`` (which may be ``values`` itself)."""
-    size = 0
-    for i in range(values.size):
-        value = values[i]
-        out[size] = value
-        size += (value > low) & (value < high)
-    return size
-
-
-@compiled
-def _select(values: Floats, rank: int, packed: Floats, sample: Floats) -> tuple[Any, Any, bool]:
-    """The value of ``rank`` (from 0) among ``values`` without NaN, and the one before it if that came along."""
-    open_low, open_high = values.dtype.type(-np.inf), values.dtype.type(np.inf)
-    current = values
-    while current.size > _HANDFUL:
-        low, high = _pivots(current, rank, sample)
-        below, upto = _count(current, low, high)
-        if rank < below or rank >= upto:
-            low, high = (open_low, low) if rank < below else (high, open_high)
-            below, upto = _count(current, low, high)
-        if low == high:
-            return low, low, rank > below
-        if upto - below < current.size:
-            size = _gather(current, low, high, packed)
-            rank -= below
-        else:
-            # Nothing lies outside: few distinct values, or a sample of bad luck. Both ends are taken off.
-            under_high, upto_low = _count(current, high, low)
-            if rank < upto_low:
-                return low, low, rank > 0
-            if rank >= under_high:
-                return high, high, rank > under_high
-            size = _gather_inside(current, low, high, packed)
-            rank -= upto_low
-        current = packed[:size]
-    for i in range(current.size):
-        sample[i] = current[i]
-    _insertion_sort(sample, current.size)
-    return sample[rank], sample[max(rank - 1, 0)], rank > 0
-
-
-@compiled
-def _least_above(values: Floats, bits: Bits, low: float, last: int) -> int:
-    """The least value above ``low``, as its bits.
-
-    Bits of floats are ordered as the floats are, those of negative ones the other way round. Whole numbers, because the
-    least of floats is not vectorised: NaN would have to come through.
-    """
-    best = last
-    for i in range(values.size):
-        key = bits[i] ^ last if bits[i] < 0 else bits[i]
-        best = min(best, key if values[i] > low else last)
-    return best ^ last if best < 0 else best
-
-
-@compiled
-def _largest_below(values: Floats, bits: Bits, high: float, first: int, last: int) -> int:
-    """The largest value below ``high``, as its bits."""
-    best = first
-    for i in range(values.size):
-        key = bits[i] ^ last if bits[i] < 0 else bits[i]
-        best = max(best, key if values[i] < high else first)
-    return best ^ last if best < 0 else best
 
 
 @compiled
@@ -157,119 +39,128 @@ def _sampled(values: Floats, sample: Floats) -> int:
     size = 0
     for i in range(taken):
         value = values[i * step + step // 2]
-        if not np.isnan(value):
-            sample[size] = value
-            size += 1
-    _insertion_sort(sample, size)
+        if np.isnan(value):
+            continue
+        place = size
+        while place > 0 and sample[place - 1] > value:
+            sample[place] = sample[place - 1]
+            place -= 1
+        sample[place] = value
+        size += 1
     return size
 
 
 @compiled
-def _around(values: Floats, rank: int, size: int, sample: Floats) -> tuple[Any, Any, int, int]:
-    """Two numbers of a sample with the value of ``rank`` (from 0) strictly between them.
+def _count(values: Floats, number: float) -> tuple[Any, Any]:
+    """How many values are below ``number``, and how many are not above it."""
+    below = np.int32(0)
+    upto = np.int32(0)
+    for i in range(values.size):
+        value = values[i]
+        below += np.int32(value < number)
+        upto += np.int32(value <= number)
+    return below, upto
 
-    Besides, how many values are not above the first, and how many below the second. Two equal numbers are the value; the
-    second is less than the first where the sample does not reach around it.
+
+@compiled
+def _beside(values: Floats, bits: Bits, limit: float, ends: Bits) -> tuple[Any, Any]:
+    """The largest value below ``limit`` and the least of the others, as their bits.
+
+    Bits of floats are ordered as the floats are, those of negative ones the other way round. Whole numbers, because the
+    least of floats is not vectorised: NaN would have to come through.
     """
-    n = _sampled(values, sample)
+    first, last = ends[0], ends[1]
+    under, over = first, last
+    for i in range(values.size):
+        key = bits[i] ^ last if bits[i] < 0 else bits[i]
+        under = max(under, key if values[i] < limit else first)
+        over = min(over, key if values[i] >= limit else last)
+    return under ^ last if under < 0 else under, over ^ last if over < 0 else over
+
+
+@compiled
+def _gather(values: Floats, low: float, high: float, out: Floats) -> int:
+    """The values from ``low`` to ``high``, packed into ``out``; NaN is never between."""
+    size = 0
+    for i in range(values.size):
+        value = values[i]
+        out[size] = value
+        size += (value >= low) & (value <= high)
+    return size
+
+
+@compiled
+def _selected(values: Floats, rank: int) -> Any:
+    """The value of ``rank`` (from 0). None is missing; they change places, and those before it are not larger (Hoare)."""
+    low, high = 0, values.size - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if rank <= j:
+            high = j
+        elif rank >= i:
+            low = i
+        else:
+            break
+    return values[rank]
+
+
+@compiled
+def _around(values: Floats, rank: int, size: int, sample: Floats) -> tuple[Any, Any, int, int, int]:
+    """Two numbers with the value of ``rank`` (from 0) strictly between them, or twice the value.
+
+    Besides, how many values are below the first, how many not above it, and how many below the second. Infinite, with no
+    count that could be right, where the sample does not reach so far.
+    """
+    low, high = values.dtype.type(-np.inf), values.dtype.type(np.inf)
+    under_low, upto, below = 0, -1, size + 1
+    n = _sampled(values, sample) if size > _WORTH_COUNTING else 0
     under, over = -1, n
-    upto, below = 0, size
     place = n * rank // size
-    while n >= _SMALLEST_SAMPLE and over > 0 and under < n - 1:
-        number = sample[place]
-        less, not_more = _count(values, number, number)
-        if rank < less:
-            over, below = place, less
-            place = max(0, over - 1 - (less - rank) * n // size)
-        elif rank >= not_more:
-            under, upto = place, not_more
-            place = min(n - 1, under + 1 + (rank - not_more) * n // size)
+    lines = 0
+    while n >= _SMALLEST_SAMPLE and lines < _LINES and upto != rank and below != rank + 1:
+        if under < 0 or over == n:
+            if over == 0 or under == n - 1:
+                break
+            number = sample[place]
         else:
-            return number, number, less, not_more
-        if under >= 0 and over < n:
-            return sample[under], sample[over], upto, below
-    return values.dtype.type(np.inf), values.dtype.type(-np.inf), 0, 0
-
-
-@compiled
-def _nearer(values: Floats, rank: int, low: float, high: float, upto: int, below: int) -> tuple[Any, Any, int, int]:
-    """The same nearer to the value, by lines between what was counted."""
-    for _ in range(_LINES):
-        if low == high or upto == rank or below == rank + 1:
-            break
-        share = (rank + 0.5 - upto) / (below - upto)
-        number = values.dtype.type(np.float64(low) + (np.float64(high) - np.float64(low)) * share)
-        if not (low < number < high):
-            break
-        less, not_more = _count(values, number, number)
+            share = (rank + 0.5 - upto) / (below - upto)
+            number = values.dtype.type(np.float64(low) + (np.float64(high) - np.float64(low)) * share)
+            lines += 1
+            if not (low < number < high):
+                break
+        less, not_more = _count(values, number)
         if rank < less:
-            high, below = number, less
+            high, below, over = number, less, place
+            place = max(0, place - 1 - (less - rank) * n // size)
         elif rank >= not_more:
-            low, upto = number, not_more
+            low, under_low, upto, under = number, less, not_more, place
+            place = min(n - 1, place + 1 + (rank - not_more) * n // size)
         else:
-            low, high, upto, below = number, number, less, not_more
-    return low, high, upto, below
+            return number, number, less, not_more, less
+    return low, high, under_low, upto, below
 
 
 @compiled
-def _middles(
-    values: Floats,
-    bits: Bits,
-    size: int,
-    packed: Floats,
-    second: Floats,
-    sample: Floats,
-    found: Floats,
-    first: int,
-    last: int,
-) -> bool:
-    """Put the value of rank ``size // 2`` (from 0) and the one before it into ``found``; whether the search came to an end.
-
-    ``size`` values are not missing. ``first`` and ``last`` are the least and the largest whole number of the type of ``bits``.
-    """
-    rank = size // 2
-    low, high, upto, below = _around(values, rank, size, sample)
-    if low > high:
-        return False
-    low, high, upto, below = _nearer(values, rank, low, high, upto, below)
-    made = found.view(bits.dtype)
-    if low == high:
-        found[0] = low
-    elif upto == rank:
-        made[0] = _least_above(values, bits, low, last)
-    elif below == rank + 1:
-        made[0] = _largest_below(values, bits, high, first, last)
-    else:
-        inside = _gather_inside(values, low, high, packed)
-        found[0], _, _ = _select(packed[:inside], rank - upto, second, sample)
-    less, _ = _count(values, found[0], found[0])
-    if less == rank:
-        made[1] = _largest_below(values, bits, found[0], first, last)
-    else:
-        found[1] = found[0]
-    return True
-
-
-@compiled
-def median(
-    values: Floats,
-    bits: Bits,
-    packed: Floats,
-    second: Floats,
-    sample: Floats,
-    found: Floats,
-    first: int,
-    last: int,
-) -> float:
+def median(values: Floats, bits: Bits, packed: Floats, sample: Floats, found: Floats, ends: Bits) -> float:
     """The median without NaN; of an even number, the mean of both middles in float64; NaN where all are missing.
 
     Parameters
     ----------
     values, bits
         The values, and the same memory as whole numbers.
-    packed, second, sample, found
-        Scratch of the type of the values: twice one more than there are values, ``LARGEST_SAMPLE``, and 2.
-    first, last
+    packed, sample, found
+        Scratch of the type of the values: one more than there are values, ``LARGEST_SAMPLE``, and 2.
+    ends
         The least and the largest whole number of the type of ``bits``.
     """
     size = 0
@@ -277,17 +168,30 @@ def median(
         size += values[i] == values[i]
     if size == 0:
         return np.nan
-    if size <= _WORTH_COUNTING or not _middles(values, bits, size, packed, second, sample, found, first, last):
-        present = values
-        if size < values.size:
-            size = _gather(values, -np.inf, np.inf, packed)
-            present = packed[:size]
-        rank = size // 2
-        found[0], found[1], along = _select(present, rank, second, sample)
-        if size % 2 == 0 and not along:
-            found[1], _, _ = _select(present, rank - 1, second, sample)
-    upper, lower = found[0], found[1]
-    if size % 2 or lower == upper:
+    rank = size // 2
+    low, high, under_low, upto, below = _around(values, rank, size, sample)
+    # The upper middle, and before it the lower one.
+    made = found.view(bits.dtype)
+    if low < high and upto != rank and below != rank + 1:
+        inside = packed[: _gather(values, low, high, packed)]
+        found[1] = _selected(inside, rank - under_low)
+        found[0] = inside[0]
+        for i in range(rank - under_low):
+            found[0] = max(found[0], inside[i])
+    else:
+        limit = low
+        found[0] = found[1] = low
+        if low < high:
+            limit = np.nextafter(low, high) if upto == rank else high
+            made[0], made[1] = _beside(values, bits, limit, ends)
+            if upto != rank:
+                limit = found[1] = found[0]
+                under_low = 0
+                for i in range(values.size):
+                    under_low += values[i] < limit
+        if limit == found[1] and under_low == rank and size % 2 == 0:
+            made[0], _ = _beside(values, bits, limit, ends)
+    if size % 2 or found[0] == found[1]:
         # Equal infinities stay themselves. Which of two zeros it is would depend on the order of the values.
-        return np.float64(upper) + 0.0
-    return (np.float64(lower) + np.float64(upper)) / 2
+        return np.float64(found[1]) + 0.0
+    return (np.float64(found[0]) + np.float64(found[1])) / 2
