@@ -10,11 +10,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import cast
 
@@ -35,6 +36,10 @@ _AHEAD = 4
 """So many parts are held: one is unpacked, the others are read."""
 _RUN_BYTES = 8 * 2**20
 """So much of a row group is read at once; it is held beside the matrix that it is copied to."""
+
+
+Rows = Sequence[tuple[int, int]]
+"""Runs ``(first, end)`` of neighbouring rows, in the order of the file."""
 
 
 class PlainReader:
@@ -72,9 +77,9 @@ class PlainReader:
         return page_bounds(header, 0, len(header), self.bounds[1])[0] >= 0
 
     def read(
-        self, columns: Sequence[str], low: int = 0, high: int | None = None, into: NDArray[np.float32] | None = None
+        self, columns: Sequence[str], rows: Rows | None = None, into: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """``float32[n_columns, high - low]``: rows ``low`` to ``high``, each column contiguous, missing as NaN.
+        """``float32[n_columns, n_rows]``: some rows, or all of them, each column contiguous, missing as NaN.
 
         ``into`` is a flat array to hold the matrix, if it is large enough: fresh memory must be cleared by the system
         first, which on a virtual machine can cost more than reading.
@@ -84,41 +89,50 @@ class PlainReader:
         StoreError
             A page is not what the footer says: the file is damaged.
         """
-        high = self.rows if high is None else min(high, self.rows)
-        shape = (len(columns), high - low)
+        rows = [(0, self.rows)] if rows is None else rows
+        shape = (len(columns), sum(end - first for first, end in rows))
         reused = into is not None and into.size >= shape[0] * shape[1]
         out = into[: shape[0] * shape[1]].reshape(shape) if into is not None and reused else np.empty(shape, np.float32)
         positions = [self._position[name] for name in columns]
-        runs = [
-            (group, start, stop, max(begin, low), min(end, high))
-            for group, (begin, end) in enumerate(pairwise(self.bounds))
-            if max(begin, low) < min(end, high)
-            for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * (end - begin))))
+        pieces = _by_row_group(self.bounds, rows)
+        parts = [
+            (group, start, stop)
+            for group in pieces
+            for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * self._height(group))))
         ]
-        places = [self._place(group, positions[start], stop - start) for group, start, stop, _, _ in runs]
+        places = [self._place(group, positions[start], stop - start) for group, start, stop in parts]
         with closing(_Source(self.path)) as source:
-            for (group, start, stop, first, last), raw in zip(runs, source.parts(places), strict=True):
-                before, after = self.bounds[group : group + 2]
-                done = unpack(
-                    raw,
-                    stop - start,
-                    after - before,
-                    first - before,
-                    last - first,
-                    out.view(np.uint8),
-                    start,
-                    first - low,
-                )
-                if done < stop - start:
-                    raise StoreError(
-                        f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
-                    )
+            for (group, start, stop), raw in zip(parts, source.parts(places), strict=True):
+                height = self._height(group)
+                for skip, taken, offset in pieces[group]:
+                    done = unpack(raw, stop - start, height, skip, taken, out.view(np.uint8), start, offset)
+                    if done < stop - start:
+                        raise StoreError(
+                            f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
+                        )
         return out
+
+    def _height(self, group: int) -> int:
+        return self.bounds[group + 1] - self.bounds[group]
 
     def _place(self, group: int, first: int, count: int) -> tuple[int, int]:
         """Where neighbouring columns of a row group lie in the file: begin and size in bytes."""
         begin, last = int(self._begins[group, first]), first + count - 1
         return begin, int(self._begins[group, last] + self._sizes[group, last]) - begin
+
+
+def _by_row_group(bounds: Sequence[int], rows: Rows) -> dict[int, list[tuple[int, int, int]]]:
+    """For each row group that has some of the rows: how many of its rows to skip, how many to take, and where they go to."""
+    pieces: dict[int, list[tuple[int, int, int]]] = {}
+    offset = 0
+    for begin, end in rows:
+        first, group = begin, bisect_right(bounds, begin) - 1
+        while first < end:
+            taken = min(end, bounds[group + 1]) - first
+            if taken:
+                pieces.setdefault(group, []).append((first - bounds[group], taken, offset))
+            first, offset, group = first + taken, offset + taken, group + 1
+    return pieces
 
 
 def _layout(

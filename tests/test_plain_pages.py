@@ -38,11 +38,13 @@ def test_any_part_equals_what_polars_reads(tmp_path, rows, columns, group, holes
     names = written(path, values, group)
     reader = PlainReader(path)
     asked = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
-    low = data.draw(st.integers(0, rows))
-    high = data.draw(st.integers(low, rows))
+    ends = sorted(data.draw(st.lists(st.integers(0, rows), min_size=2, max_size=10)))
+    runs = list(zip(ends[::2], ends[1::2], strict=False))
     assert reader.reads(asked)
-    expected = pl.read_parquet(path).select(asked)[low:high].fill_null(float("nan")).to_numpy()
-    assert np.array_equal(reader.read(asked, low, high).T, expected, equal_nan=True)
+    whole = pl.read_parquet(path).select(asked).fill_null(float("nan")).to_numpy()
+    expected = np.concatenate([whole[first:end] for first, end in runs])
+    assert np.array_equal(reader.read(asked, runs).T, expected, equal_nan=True)
+    assert np.array_equal(reader.read(asked).T, whole, equal_nan=True)
 
 
 def test_foreign_files_are_left_to_others(tmp_path):
@@ -81,7 +83,7 @@ def test_large_files_are_read_past_the_page_cache(tmp_path, monkeypatch, cached)
     for asked in (names, names[::2], names[3:4]):
         positions = [names.index(name) for name in asked]
         for low, high in ((0, 5_000), (699, 701), (2_000, 4_999)):
-            np.testing.assert_array_equal(reader.read(asked, low, high).T, values[low:high, positions])
+            np.testing.assert_array_equal(reader.read(asked, [(low, high)]).T, values[low:high, positions])
     path.write_bytes(path.read_bytes()[:90_000])
     with pytest.raises(StoreError, match="ends early"):
         reader.read(names)
@@ -111,7 +113,7 @@ def test_pages_with_runs_of_every_kind(tmp_path, holes):
     reader = PlainReader(tmp_path / "p.parquet")
     assert reader.reads(names)
     for low, high in ((0, 3_000), (7, 1_030), (1_500, 1_501)):
-        np.testing.assert_array_equal(reader.read(names, low, high).T, values[low:high])
+        np.testing.assert_array_equal(reader.read(names, [(low, high)]).T, values[low:high])
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])

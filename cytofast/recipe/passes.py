@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cytofast import resources
 from cytofast.blocks import Profiles, block_width
@@ -18,6 +19,9 @@ from cytofast.steps.annotate import Annotate
 from cytofast.steps.fitted import in_order
 from cytofast.steps.step import Scope, Step
 from cytofast.store.partition import Partition
+
+if TYPE_CHECKING:
+    from cytofast.plain_pages import Rows
 
 Advance = Callable[[int, int], None]
 """Called with blocks done and blocks in all."""
@@ -216,9 +220,14 @@ def _walk(
     """
     metadata, spelled, blocks = cut
     first: list[pl.DataFrame | None] = list(known)
+    rows: Rows = [(0, partition.manifest.rows)]
+    if fits_only and not any(hasattr(step, "features") for step in spelled[:-1]):
+        first, mask = _learned_before(metadata, spelled, known)
+        if mask is not None and partition.reader.reads([name for block in blocks for name in block]):
+            metadata, rows = metadata.filter(mask), _runs(mask)
     looked_at = {name for step in spelled for name in step.columns()}
     of_step = [set(getattr(step, "features", None) or ()) for step in spelled]
-    parts = [(block, 0, partition.manifest.rows) for block in blocks]
+    parts = [(block, rows) for block in blocks]
     for number, (block, values) in enumerate(zip(blocks, partition.read_ahead(parts), strict=True)):
         if number == 1:
             # What became of the other metadata is known from the first block.
@@ -247,6 +256,24 @@ def _walk(
                 frame = step.apply(frame, fit)
         advance(number + 1, len(blocks))
         yield None if left_out else frame, fits
+
+
+def _learned_before(
+    metadata: pl.DataFrame, steps: Sequence[Step], known: Sequence[pl.DataFrame | None]
+) -> tuple[list[pl.DataFrame | None], NDArray[np.bool_] | None]:
+    """What the steps before the last learn of metadata, and which rows the last one learns from (``None``: all of them)."""
+    fits: list[pl.DataFrame | None] = []
+    for step, given in zip(steps[:-1], known, strict=False):
+        fit = step.fit(metadata) if given is None else given
+        metadata = step.apply(metadata, fit)
+        fits.append(fit)
+    return [*fits, known[-1]], steps[-1].learns_from(metadata)
+
+
+def _runs(mask: NDArray[np.bool_]) -> Rows:
+    """Where the mask is true, as runs of rows."""
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return [(int(first), int(end)) for first, end in edges.reshape(-1, 2)]
 
 
 def _merged(
@@ -295,7 +322,7 @@ def _reduced(partition: Partition, cut: _Cut, advance: Advance) -> pl.DataFrame 
     metadata, (step,), blocks = cut
     if not partition.reader.reads([name for block in blocks for name in block]):
         return None
-    parts = [(block, 0, partition.manifest.rows) for block in blocks]
+    parts = [(block, [(0, partition.manifest.rows)]) for block in blocks]
 
     def chunks() -> Iterator[Chunk]:
         for number, (block, values) in enumerate(zip(blocks, partition.read_ahead(parts), strict=True), 1):

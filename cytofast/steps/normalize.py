@@ -110,13 +110,28 @@ class _CentreAndScale(Step):
                 )
         return fit
 
-    def _fit_block(self, frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
+    def learns_from(self, metadata: pl.DataFrame) -> NDArray[np.bool_] | None:
+        """The rows of the reference.
+
+        Raises
+        ------
+        DataError
+            The reference of a group has no rows.
+        """
         where, by = type(self).__name__, as_columns(self.by)
-        mask = reference_mask(frame, self.reference, where)
+        if not set(self.columns()) <= set(metadata.columns):
+            return None
+        mask = reference_mask(metadata, self.reference, where)
         if mask is not None:
-            every = frame.select(by).unique(maintain_order=True) if by else None
+            every = metadata.select(by).unique(maintain_order=True) if by else None
+            require_reference(every, metadata.filter(mask), by, self.reference, where)
+        return mask
+
+    def _fit_block(self, frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
+        by = as_columns(self.by)
+        mask = self.learns_from(frame.select(self.columns()))
+        if mask is not None and not mask.all():
             frame = frame.filter(mask)
-            require_reference(every, frame, by, self.reference, where)
         block = to_block(frame, features, by)
         columns, bounds = block.by_group()
         centre, spread = self._measure(columns, bounds)

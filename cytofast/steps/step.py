@@ -10,7 +10,9 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cytofast.blocks import Profiles, require_polars
 from cytofast.errors import RecipeError
@@ -91,6 +93,10 @@ class Step:
     def fit(self, profiles: pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:  # noqa: ARG002  (a step that learns nothing)
         """Learn the small table; a step that learns nothing returns an empty one."""
         return pl.DataFrame()
+
+    def learns_from(self, metadata: pl.DataFrame) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """Which rows :meth:`fit` looks at; ``None`` where that is all of them, or metadata do not tell."""
+        return None
 
     def merge(self, fits: Sequence[pl.DataFrame]) -> pl.DataFrame:
         """Join fits of several plates or blocks of features into one; the order does not matter."""

@@ -23,7 +23,7 @@ from cytofast.store.layout import PlateName
 from cytofast.store.manifest import Manifest
 
 if TYPE_CHECKING:
-    from cytofast.plain_pages import PlainReader
+    from cytofast.plain_pages import PlainReader, Rows
 
 _MARK = b"PAR1"
 _AGAIN = "ingest this plate again, or run the recipe that makes it again"
@@ -107,23 +107,24 @@ class Partition:
                 )
         return self._reader
 
-    def _read(self, columns: Sequence[str], low: int, high: int, into: NDArray[np.float32]) -> Values:
-        """Rows ``low`` to ``high`` of some features; missing is NaN or null.
+    def _read(self, columns: Sequence[str], rows: Rows, into: NDArray[np.float32]) -> Values:
+        """Runs of rows of some features; missing is NaN or null.
 
         A matrix may lie in the memory given: it is good until something else is read into it.
         """
         if self.reader.reads(columns):
-            return self.reader.read(columns, low, high, into)
-        return self.lazy().select(columns).slice(low, high - low).collect()
+            return self.reader.read(columns, rows, into)
+        lazy = self.lazy().select(columns)
+        return pl.concat([lazy.slice(first, end - first) for first, end in rows]).collect()
 
-    def read_ahead(self, parts: Sequence[tuple[Sequence[str], int, int]]) -> Iterator[Values]:
-        """Parts, each some features from one row up to another, the next being read while the one given out is worked on.
+    def read_ahead(self, parts: Sequence[tuple[Sequence[str], Rows]]) -> Iterator[Values]:
+        """Parts, each some features of runs of rows, the next being read while the one given out is worked on.
 
         A part is a matrix ``float32[n_features, n_rows]``, missing as NaN, or a frame where the file is not laid out for it.
         Two pieces of memory take turns, so a part is good until the next is asked for: whoever walks writes it, or keeps only
         what was made anew (an aggregate, a fit).
         """
-        size = max((len(columns) * (high - low) for columns, low, high in parts), default=0)
+        size = max((len(columns) * sum(end - first for first, end in rows) for columns, rows in parts), default=0)
         memory = [np.empty(size, dtype=np.float32) for _ in parts[:2]]
         with ThreadPoolExecutor(1) as reader:
             coming = [reader.submit(self._read, *part, memory[0]) for part in parts[:1]]
@@ -147,8 +148,8 @@ class Partition:
             # Alike, none with more than the most.
             n_parts = -(-(end - begin) // most)
             edges = [begin + (end - begin) * i // n_parts for i in range(n_parts + 1)] if n_parts else []
-            parts += [(features, low, high) for low, high in pairwise(edges)]
-        for (_, low, high), values in zip(parts, self.read_ahead(parts), strict=True):
+            parts += [(features, [run]) for run in pairwise(edges)]
+        for (_, [(low, high)]), values in zip(parts, self.read_ahead(parts), strict=True):
             if isinstance(values, pl.DataFrame):
                 yield metadata[low:high].hstack(values)[names]
             elif names == [*metadata.columns, *features]:
