@@ -8,68 +8,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytofast.kernels.jit import compiled, over_ranges
-from cytofast.kernels.selection import LARGEST_SAMPLE, median
+from cytofast.kernels.selection import Bits, median, scratch
 
 Floats = NDArray[Any]
 Doubles = NDArray[np.float64]
 
 
 @compiled
-def _widest(bounds: NDArray[np.int64]) -> int:
-    widest = 1
-    for group in range(bounds.size - 1):
-        widest = max(widest, bounds[group + 1] - bounds[group])
-    return widest
-
-
-@compiled
 def _medians(
     columns: Floats,
-    bits: NDArray[Any],
-    ends: NDArray[Any],
+    bits: Bits,
     bounds: NDArray[np.int64],
+    packed: Floats,
+    sample: Floats,
+    found: Floats,
+    found_bits: Bits,
+    ends: Bits,
     first: int,
     last: int,
     out: Doubles,
 ) -> None:
-    widest = _widest(bounds)
-    packed = np.empty(widest + 1, columns.dtype)
-    sample = np.empty(LARGEST_SAMPLE, columns.dtype)
-    found = np.empty(2, columns.dtype)
     for feature in range(first, last):
         for group in range(bounds.size - 1):
             low, high = bounds[group], bounds[group + 1]
-            out[group, feature] = median(
-                columns[feature, low:high],
-                bits[feature, low:high],
-                packed,
-                sample,
-                found,
-                ends,
-            )
+            # A slice counts from 0, as the compiler needs it for vectors.
+            values, their_bits = columns[feature, low:high], bits[feature, low:high]
+            out[group, feature] = median(values, their_bits, packed, sample, found, found_bits, ends)
 
 
 @compiled
 def _deviations(
-    columns: Floats, bounds: NDArray[np.int64], centres: Doubles, first: int, last: int, out: Doubles
+    columns: Floats,
+    bounds: NDArray[np.int64],
+    centres: Doubles,
+    distances: Doubles,
+    bits: Bits,
+    packed: Doubles,
+    sample: Doubles,
+    found: Doubles,
+    found_bits: Bits,
+    ends: Bits,
+    first: int,
+    last: int,
+    out: Doubles,
 ) -> None:
-    widest = _widest(bounds)
-    distances = np.empty(widest, np.float64)
-    bits = distances.view(np.int64)
-    packed = np.empty(widest + 1, np.float64)
-    sample = np.empty(LARGEST_SAMPLE, np.float64)
-    found = np.empty(2, np.float64)
-    ends = np.array([np.iinfo(np.int64).min, np.iinfo(np.int64).max])
     for feature in range(first, last):
         for group in range(bounds.size - 1):
             low, high = bounds[group], bounds[group + 1]
             centre = centres[group, feature]
-            # A slice counts from 0, as the compiler needs it for vectors.
             values = columns[feature, low:high]
             for row in range(values.size):
                 distances[row] = abs(np.float64(values[row]) - centre)
-            size = high - low
-            out[group, feature] = median(distances[:size], bits[:size], packed, sample, found, ends)
+            here, their_bits = distances[: high - low], bits[: high - low]
+            out[group, feature] = median(here, their_bits, packed, sample, found, found_bits, ends)
 
 
 def grouped_medians(columns: Floats, bounds: NDArray[np.int64], threads: int = 1) -> Doubles:
@@ -91,10 +82,13 @@ def grouped_medians(columns: Floats, bounds: NDArray[np.int64], threads: int = 1
     """
     columns = np.ascontiguousarray(columns)
     out = np.full((len(bounds) - 1, columns.shape[0]), np.nan)
-    whole = np.int32 if columns.dtype == np.float32 else np.int64
-    bits = columns.view(whole)
-    ends = np.array([np.iinfo(whole).min, np.iinfo(whole).max], dtype=whole)
-    over_ranges(lambda first, last: _medians(columns, bits, ends, bounds, first, last, out), columns.shape[0], threads)
+    widest = int(np.diff(bounds).max(initial=0))
+
+    def work(first: int, last: int) -> None:
+        room = scratch(widest, columns.dtype)
+        _medians(columns, columns.view(room[-1].dtype), bounds, *room, first, last, out)
+
+    over_ranges(work, columns.shape[0], threads)
     return out
 
 
@@ -102,7 +96,13 @@ def grouped_deviations(columns: Floats, bounds: NDArray[np.int64], centres: Doub
     """Median absolute deviations from ``centres[n_groups, n_features]``, computed in float64, NaN skipped, not scaled."""
     columns = np.ascontiguousarray(columns)
     out = np.full((len(bounds) - 1, columns.shape[0]), np.nan)
-    over_ranges(lambda first, last: _deviations(columns, bounds, centres, first, last, out), columns.shape[0], threads)
+    widest = int(np.diff(bounds).max(initial=0))
+
+    def work(first: int, last: int) -> None:
+        distances, room = np.empty(widest), scratch(widest, np.dtype(np.float64))
+        _deviations(columns, bounds, centres, distances, distances.view(np.int64), *room, first, last, out)
+
+    over_ranges(work, columns.shape[0], threads)
     return out
 
 

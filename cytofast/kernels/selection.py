@@ -24,7 +24,7 @@ from cytofast.kernels.jit import compiled
 Floats = NDArray[Any]
 Bits = NDArray[Any]
 
-LARGEST_SAMPLE = 32
+_LARGEST_SAMPLE = 32
 _WORTH_COUNTING = 16
 _SMALLEST_SAMPLE = 5
 _LINES = 8
@@ -34,7 +34,7 @@ _LINES = 8
 @compiled
 def _sampled(values: Floats, sample: Floats) -> int:
     """Sort some of the values into ``sample``; how many are not missing."""
-    taken = 9 if values.size < 2048 else LARGEST_SAMPLE - 1
+    taken = 9 if values.size < 2048 else _LARGEST_SAMPLE - 1
     step = values.size // taken
     size = 0
     for i in range(taken):
@@ -150,28 +150,39 @@ def _around(values: Floats, rank: int, size: int, sample: Floats) -> tuple[Any, 
     return low, high, under_low, upto, below
 
 
+def scratch(most: int, dtype: np.dtype[Any]) -> tuple[Floats, Floats, Floats, Bits, Bits]:
+    """What :func:`median` works in, for ``most`` values of this type: room for them, for a sample and for both middles.
+
+    Besides, the bits of the middles, and the least and the largest whole number of their type. Made by numpy, because a
+    kernel that makes arrays takes longer to compile.
+    """
+    found = np.empty(2, dtype)
+    bits = np.iinfo(np.int32 if found.itemsize == 4 else np.int64)
+    ends = np.array([bits.min, bits.max], bits.dtype)
+    return np.empty(most + 1, dtype), np.empty(_LARGEST_SAMPLE, dtype), found, found.view(bits.dtype), ends
+
+
 @compiled
-def median(values: Floats, bits: Bits, packed: Floats, sample: Floats, found: Floats, ends: Bits) -> float:
+def median(
+    values: Floats, bits: Bits, packed: Floats, sample: Floats, found: Floats, found_bits: Bits, ends: Bits
+) -> float:
     """The median without NaN; of an even number, the mean of both middles in float64; NaN where all are missing.
 
     Parameters
     ----------
     values, bits
         The values, and the same memory as whole numbers.
-    packed, sample, found
-        Scratch of the type of the values: one more than there are values, ``LARGEST_SAMPLE``, and 2.
-    ends
-        The least and the largest whole number of the type of ``bits``.
+    packed, sample, found, found_bits, ends
+        What :func:`scratch` makes for so many values.
     """
-    size = 0
+    size: Any = np.int64(0)  # of a plain 0 the search would be compiled once more
     for i in range(values.size):
         size += values[i] == values[i]
     if size == 0:
         return np.nan
     rank = size // 2
     low, high, under_low, upto, below = _around(values, rank, size, sample)
-    # The upper middle, and before it the lower one.
-    made = found.view(bits.dtype)
+    # Found are the lower middle and the upper one.
     if low < high and upto != rank and below != rank + 1:
         inside = packed[: _gather(values, low, high, packed)]
         found[1] = _selected(inside, rank - under_low)
@@ -183,14 +194,14 @@ def median(values: Floats, bits: Bits, packed: Floats, sample: Floats, found: Fl
         found[0] = found[1] = low
         if low < high:
             limit = np.nextafter(low, high) if upto == rank else high
-            made[0], made[1] = _beside(values, bits, limit, ends)
+            found_bits[0], found_bits[1] = _beside(values, bits, limit, ends)
             if upto != rank:
                 limit = found[1] = found[0]
                 under_low = 0
                 for i in range(values.size):
                     under_low += values[i] < limit
         if limit == found[1] and under_low == rank and size % 2 == 0:
-            made[0], _ = _beside(values, bits, limit, ends)
+            found_bits[0], _ = _beside(values, bits, limit, ends)
     if size % 2 or found[0] == found[1]:
         # Equal infinities stay themselves. Which of two zeros it is would depend on the order of the values.
         return np.float64(found[1]) + 0.0
