@@ -36,9 +36,14 @@ _SLAB = 256
 
 
 def row_group_rows(schema: pl.Schema) -> int:
-    """Rows of a row group: by the number of features, and the same for every caller unless memory is very small."""
-    width = sum(8 if dtype == pl.Float64 else 4 for dtype in schema.dtypes() if dtype.is_numeric())
-    room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 6)
+    """Rows of a row group: by the features alone, and the same for every caller unless memory is very small.
+
+    So a step that changes features row by row, and adds metadata, takes over row groups as they are.
+    """
+    sizes = {name: 8 if dtype == pl.Float64 else 4 for name, dtype in schema.items() if dtype.is_numeric()}
+    width = sum(size for name, size in sizes.items() if not is_metadata(name)) or sum(sizes.values())
+    # Three are held: one is read, one changed and one written.
+    room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 4)
     return min(ROW_GROUP_MOST_ROWS, max(1024, room // max(1, width)))
 
 
@@ -88,7 +93,11 @@ class ProfileWriter:
         return self
 
     def write(self, rows: pl.DataFrame | Chunk) -> None:
-        """Take some rows; all have the same columns, in any order."""
+        """Take some rows; all have the same columns, in any order.
+
+        A chunk that is a row group by itself, or the last of them, is written from its own memory, which must stay as it is
+        until the next but one has been taken.
+        """
         if self.schema is None:
             self._open(rows.schema)
         elif not self._is_like_before(rows):
@@ -103,7 +112,8 @@ class ProfileWriter:
         low = 0
         while low < rows.height:
             part = rows[low : low + self._group - self._waiting.rows]
-            self._waiting.take(part)
+            if not self._waiting.hold(part):
+                self._waiting.take(part)
             low += part.height
             if self._waiting.rows == self._group:
                 self._flush()
@@ -226,22 +236,39 @@ class _RowGroup:
             (names, _room(pl.Series(dtype=dtype).to_numpy().dtype, (len(names), most)))
             for dtype, names in kinds.items()
         ]
+        self._held: Chunk | None = None
 
     def clear(self) -> None:
         """Begin anew in the same memory."""
         self.rows = 0
+        self._held = None
         del self._frames[1:]
+
+    def hold(self, rows: pl.DataFrame | Chunk) -> bool:
+        """Be a chunk, without a copy, if nothing else waits and its features are the columns of floats as they stand."""
+        if self.rows or not isinstance(rows, Chunk) or not self._is_laid_out_as(rows):
+            return False
+        self._held = rows
+        self.rows = rows.height
+        self._frames.append(rows.metadata.select(self._others))
+        return True
+
+    def _is_laid_out_as(self, chunk: Chunk) -> bool:
+        """Not where floats among the metadata are pages, too, or where features stand in another order."""
+        return [names for names, _ in self._floats] == [chunk.features]
 
     def take(self, rows: pl.DataFrame | Chunk) -> None:
         """Add rows that fit."""
+        if self._held is not None:
+            self._floats[0][1][:, : self.rows] = self._held.values
+            self._held = None
         end = self.rows + rows.height
         if not isinstance(rows, Chunk):
             self._take_frame(rows)
-        elif [names for names, _ in self._floats] == [rows.features]:
+        elif self._is_laid_out_as(rows):
             self._floats[0][1][:, self.rows : end] = rows.values
             self._frames.append(rows.metadata.select(self._others))
         else:
-            # Floats among the metadata that are pages, too, or features in another order.
             self._take_frame(rows.frame())
         self.rows = end
 
@@ -261,6 +288,8 @@ class _RowGroup:
 
     def features(self) -> dict[str, NDArray[Any]]:
         """The values of each feature, missing as NaN."""
+        if self._held is not None:
+            return dict(zip(self._held.features, self._held.values, strict=True))
         return {
             name: values[: self.rows] for names, room in self._floats for name, values in zip(names, room, strict=True)
         }

@@ -34,7 +34,7 @@ _HEADER_BYTES = 96
 _ALIGNMENT = 4096
 _AHEAD = 4
 """So many parts are held: one is unpacked, the others are read."""
-_RUN_BYTES = 8 * 2**20
+_RUN_BYTES = 2**20
 """So much of a row group is read at once; it is held beside the matrix that it is copied to."""
 
 
@@ -103,13 +103,11 @@ class PlainReader:
         places = [self._place(group, positions[start], stop - start) for group, start, stop in parts]
         with closing(_Source(self.path)) as source:
             for (group, start, stop), raw in zip(parts, source.parts(places), strict=True):
-                height = self._height(group)
-                for skip, taken, offset in pieces[group]:
-                    done = unpack(raw, stop - start, height, skip, taken, out.view(np.uint8), start, offset)
-                    if done < stop - start:
-                        raise StoreError(
-                            f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
-                        )
+                done = unpack(raw, stop - start, self._height(group), pieces[group], out.view(np.uint8), start)
+                if done < stop - start:
+                    raise StoreError(
+                        f"{self.path}: a page is not what the footer says; the file is damaged. Hint: make it again."
+                    )
         return out
 
     def _height(self, group: int) -> int:
@@ -121,8 +119,8 @@ class PlainReader:
         return begin, int(self._begins[group, last] + self._sizes[group, last]) - begin
 
 
-def _by_row_group(bounds: Sequence[int], rows: Rows) -> dict[int, list[tuple[int, int, int]]]:
-    """For each row group that has some of the rows: how many of its rows to skip, how many to take, and where they go to."""
+def _by_row_group(bounds: Sequence[int], rows: Rows) -> dict[int, NDArray[np.int64]]:
+    """For each row group that has some of the rows, ``int64[n, 3]``: rows to skip, rows to take, where they go to."""
     pieces: dict[int, list[tuple[int, int, int]]] = {}
     offset = 0
     for begin, end in rows:
@@ -132,7 +130,7 @@ def _by_row_group(bounds: Sequence[int], rows: Rows) -> dict[int, list[tuple[int
             if taken:
                 pieces.setdefault(group, []).append((first - bounds[group], taken, offset))
             first, offset, group = first + taken, offset + taken, group + 1
-    return pieces
+    return {group: np.array(found, dtype=np.int64) for group, found in pieces.items()}
 
 
 def _layout(

@@ -133,7 +133,7 @@ def test_damaged_pages_are_never_read_beyond_their_end(tmp_path, flips, cut):
         raw[place % raw.size] = byte
     raw = raw[: cut % raw.size + 1] if cut % 3 == 0 else raw
     out = np.zeros((5, 4 * 100), dtype=np.uint8)
-    done = unpack(raw, 3, 100, 0, 100, out, 1, 0)
+    done = unpack(raw, 3, 100, np.array([[0, 100, 0]]), out, 1)
     assert 0 <= done <= 3
     assert not out[0].any()
     assert not out[4].any()

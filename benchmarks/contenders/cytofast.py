@@ -29,15 +29,20 @@ def _lazy(source):
     return pl.concat(cf.read_profiles(path) for path in cell_files(source))
 
 
-def _from_store(source, recipe: str, levels: list[str]) -> None:
-    """A recipe from the cells on; what an earlier run made is taken away first."""
-    for level in levels:
-        shutil.rmtree(source / "store" / f"level={level}", ignore_errors=True)
-    cf.run(recipe, source / "store")
+def _from_store(source, recipe: str, levels: list[str]):
+    """A recipe from the cells on; what an earlier run made is taken away, which is no part of the first call."""
 
+    def clear() -> None:
+        for level in levels:
+            shutil.rmtree(source / "store" / f"level={level}", ignore_errors=True)
 
-def _file(source, level: str) -> Path:
-    return source / "store" / f"level={level}"
+    def work() -> Path:
+        clear()
+        cf.run(recipe, source / "store")
+        return source / "store" / f"level={levels[-1]}"
+
+    clear()
+    return work
 
 
 def aggregate(source, out, shape):
@@ -45,12 +50,7 @@ def aggregate(source, out, shape):
     if (source / "store").is_dir():
         chain = out / "wells.toml"
         chain.write_text('source = "cells"\n\n[[wells]]\nstep = "aggregate"\n')
-
-        def work():
-            _from_store(source, str(chain), ["wells"])
-            return _file(source, "wells")
-
-        return work
+        return _from_store(source, str(chain), ["wells"])
 
     def work():
         cf.write_profiles(cf.Aggregate()(_lazy(source)), out / "wells.parquet")
@@ -62,12 +62,7 @@ def aggregate(source, out, shape):
 def profile_wells(source, out, shape):
     """From a store with its recipe; others' files step by step."""
     if (source / "store").is_dir():
-
-        def work():
-            _from_store(source, "default", ["wells", "profiles"])
-            return _file(source, "profiles")
-
-        return work
+        return _from_store(source, "default", ["wells", "profiles"])
 
     def work():
         wells = cf.Aggregate()(_lazy(source)).collect()
@@ -79,19 +74,11 @@ def profile_wells(source, out, shape):
 
 
 def normalize_cells(source, out, shape):
-    def work():
-        _from_store(source, "single_cells", ["cells_normalized"])
-        return _file(source, "cells_normalized")
-
-    return work
+    return _from_store(source, "single_cells", ["cells_normalized"])
 
 
 def recipe(source, out, shape):
-    def work():
-        _from_store(source, "cpjump1", ["wells", "normalized", "profiles"])
-        return _file(source, "profiles")
-
-    return work
+    return _from_store(source, "cpjump1", ["wells", "normalized", "profiles"])
 
 
 def recipe_to_map(source, out, shape):

@@ -163,17 +163,17 @@ def _packed(
 
 
 @compiled
-def unpack(raw: Bytes, count: int, rows: int, skip: int, taken: int, out: Bytes, first: int, offset: int) -> int:
+def unpack(raw: Bytes, count: int, rows: int, pieces: NDArray[np.int64], out: Bytes, first: int) -> int:
     """Values of ``count`` neighbouring pages of ``rows`` rows, missing ones as NaN.
 
     Parameters
     ----------
     raw
         The pages, one after the other: headers, definition levels of width 1, plain float32.
-    skip, taken
-        Rows that are wanted of each.
+    pieces
+        ``int64[n_pieces, 3]``: so many rows are skipped, so many taken, and they go to the line from this value on.
     out
-        ``uint8[n, 4 * width]``, the bytes of a float32 matrix: line ``first + i`` takes page ``i``, from value ``offset`` on.
+        ``uint8[n, 4 * width]``, the bytes of a float32 matrix: line ``first + i`` takes page ``i``.
 
     Returns
     -------
@@ -184,7 +184,11 @@ def unpack(raw: Bytes, count: int, rows: int, skip: int, taken: int, out: Bytes,
     at = 0
     for page in range(count):
         content, end = page_bounds(raw, at, stop, rows)
-        if content < 0 or end > stop or not _page(raw, content, end, rows, skip, taken, out[first + page], offset):
+        if content < 0 or end > stop:
             return page
+        for piece in range(pieces.shape[0]):
+            skip, taken, offset = pieces[piece]
+            if not _page(raw, content, end, rows, skip, taken, out[first + page], offset):
+                return page
         at = end
     return count

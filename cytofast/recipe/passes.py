@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cytofast import resources
 from cytofast.blocks import Profiles, block_width
 from cytofast.errors import RecipeError, StoreError
+from cytofast.parquet import row_group_rows
 from cytofast.schema import as_columns, is_metadata, resolve_features
 from cytofast.sharing import Chunk, sharing_frame
 from cytofast.steps.annotate import Annotate
@@ -30,8 +31,10 @@ _COPIES_IN_MEMORY = 8
 _COPIES_OF_FRAMES = 12
 """A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
 rows that wait to be written or are being written, which are a whole row group each."""
-_COPIES_OF_A_MATRIX = 5
-"""A chunk is held as it was read and as the next is being read; rows wait and are written as above."""
+_BLOCKS = 8
+"""So many blocks at least: the next is read while one is worked on."""
+_SMALLEST_CHUNK = 256
+"""Rows to take at least, however little memory there is."""
 
 
 @dataclass
@@ -112,7 +115,7 @@ def _chunks(
     if any(isinstance(step, Annotate) for step in steps):
         steps = _settled(partition.metadata([name for name in partition.schema if is_metadata(name)]), steps, fits)
     changes: dict[int, Callable[[Chunk], Chunk] | None] = {}
-    for part in partition.chunks(_COPIES_OF_A_MATRIX if as_matrix else _COPIES_OF_FRAMES):
+    for part in partition.chunks(_chunk_rows(partition.schema, as_matrix=as_matrix)):
         rows = _extended_part(part, columns)
         del part
         for index, (step, fit) in enumerate(zip(steps, fits, strict=True)):
@@ -127,6 +130,15 @@ def _chunks(
             rows = step.apply(rows, fit)
         yield rows
         del rows
+
+
+def _chunk_rows(schema: pl.Schema, *, as_matrix: bool) -> int:
+    """Of matrices a row group of the result, which is written as it stands."""
+    rows = row_group_rows(schema)
+    if as_matrix:
+        return rows
+    width = 4 * max(1, sum(not is_metadata(name) for name in schema))
+    return min(rows, max(_SMALLEST_CHUNK, resources.current().working_bytes // (_COPIES_OF_FRAMES * width)))
 
 
 def _extended_part(part: pl.DataFrame | Chunk, columns: dict[str, pl.DataType]) -> pl.DataFrame | Chunk:
@@ -225,6 +237,9 @@ def _walk(
         first, mask = _learned_before(metadata, spelled, known)
         if mask is not None and partition.reader.reads([name for block in blocks for name in block]):
             metadata, rows = metadata.filter(mask), _runs(mask)
+            universe = [name for block in blocks for name in block]
+            width = min(block_width(metadata.height, 4, len(universe)), -(-len(universe) // _BLOCKS))
+            blocks = [universe[i : i + width] for i in range(0, len(universe), width)]
     looked_at = {name for step in spelled for name in step.columns()}
     of_step = [set(getattr(step, "features", None) or ()) for step in spelled]
     parts = [(block, rows) for block in blocks]

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cytofast import resources
 from cytofast.durable import appear, make_folder
 from cytofast.errors import StoreError
 from cytofast.parquet import ProfileWriter
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 _MARK = b"PAR1"
 _AGAIN = "ingest this plate again, or run the recipe that makes it again"
-SMALLEST_CHUNK = 256
-"""Rows to take at least, however little memory there is."""
 
 
 Values = NDArray[np.float32] | pl.DataFrame
@@ -117,39 +114,35 @@ class Partition:
         lazy = self.lazy().select(columns)
         return pl.concat([lazy.slice(first, end - first) for first, end in rows]).collect()
 
-    def read_ahead(self, parts: Sequence[tuple[Sequence[str], Rows]]) -> Iterator[Values]:
+    def read_ahead(self, parts: Sequence[tuple[Sequence[str], Rows]], turns: int = 2) -> Iterator[Values]:
         """Parts, each some features of runs of rows, the next being read while the one given out is worked on.
 
         A part is a matrix ``float32[n_features, n_rows]``, missing as NaN, or a frame where the file is not laid out for it.
-        Two pieces of memory take turns, so a part is good until the next is asked for: whoever walks writes it, or keeps only
-        what was made anew (an aggregate, a fit).
+        Two pieces of memory take turns, so a part is good until the next is asked for: whoever walks keeps only what was made
+        anew (an aggregate, a fit). Of three, it is good until the next but one is asked for.
         """
         size = max((len(columns) * sum(end - first for first, end in rows) for columns, rows in parts), default=0)
-        memory = [np.empty(size, dtype=np.float32) for _ in parts[:2]]
+        memory = [np.empty(size, dtype=np.float32) for _ in parts[:turns]]
         with ThreadPoolExecutor(1) as reader:
             coming = [reader.submit(self._read, *part, memory[0]) for part in parts[:1]]
             for number in range(len(parts)):
                 values = coming.pop().result()
                 following = parts[number + 1 : number + 2]
-                coming = [reader.submit(self._read, *part, memory[(number + 1) % 2]) for part in following]
+                coming = [reader.submit(self._read, *part, memory[(number + 1) % turns]) for part in following]
                 yield values
 
-    def chunks(self, copies: int) -> Iterator[pl.DataFrame | Chunk]:
-        """The rows in order, row group by row group, or less at a time where the memory budget is too small for ``copies``.
+    def chunks(self, rows: int) -> Iterator[pl.DataFrame | Chunk]:
+        """The rows in order, so many at a time; where the file is not laid out for it, not across row groups.
 
-        A chunk is good until the next is asked for, and may be changed in place.
+        A chunk may be changed in place, and is good until the next but one is asked for.
         """
         names = self.schema.names()
         metadata = self.metadata([name for name in names if is_metadata(name)])
         features = [name for name in names if not is_metadata(name)]
-        most = max(SMALLEST_CHUNK, resources.current().working_bytes // (copies * 4 * max(1, len(features))))
-        parts = []
-        for begin, end in pairwise(self.reader.bounds):
-            # Alike, none with more than the most.
-            n_parts = -(-(end - begin) // most)
-            edges = [begin + (end - begin) * i // n_parts for i in range(n_parts + 1)] if n_parts else []
-            parts += [(features, [run]) for run in pairwise(edges)]
-        for (_, [(low, high)]), values in zip(parts, self.read_ahead(parts), strict=True):
+        groups = [(0, self.reader.rows)] if self.reader.reads(features) else pairwise(self.reader.bounds)
+        starts = [start for begin, end in groups for start in range(begin, end, rows)]
+        parts = [(features, [run]) for run in pairwise([*starts, self.reader.rows])]
+        for (_, [(low, high)]), values in zip(parts, self.read_ahead(parts, 3), strict=True):
             if isinstance(values, pl.DataFrame):
                 yield metadata[low:high].hstack(values)[names]
             elif names == [*metadata.columns, *features]:

@@ -28,7 +28,10 @@ def cramped():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cytofast.recipe.passes._fits_in_memory", lambda _partition: False)
         patch.setattr("cytofast.recipe.passes.block_width", lambda *_args, **_kw: 3)
-        patch.setattr("cytofast.store.partition.SMALLEST_CHUNK", 17)
+        patch.setattr("cytofast.recipe.passes._SMALLEST_CHUNK", 17)
+        # Chunks of a matrix are whole row groups.
+        patch.setattr("cytofast.recipe.passes.row_group_rows", lambda _schema: 17)
+        patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: 17)
         patch.setattr("cytofast.resources.Resources.working_bytes", 1)
         yield
 

@@ -55,7 +55,9 @@ def cramped(monkeypatch):
     """Pretend that a plate does not fit into memory, and that a block holds three features."""
     monkeypatch.setattr("cytofast.recipe.passes._fits_in_memory", lambda _partition: False)
     monkeypatch.setattr("cytofast.recipe.passes.block_width", lambda *_args, **_kw: 3)
-    monkeypatch.setattr("cytofast.store.partition.SMALLEST_CHUNK", 17)
+    monkeypatch.setattr("cytofast.recipe.passes._SMALLEST_CHUNK", 17)
+    # Chunks of a matrix are parts of a row group.
+    monkeypatch.setattr("cytofast.recipe.passes.row_group_rows", lambda _schema: 17)
     monkeypatch.setattr("cytofast.resources.Resources.working_bytes", 1)
 
 
