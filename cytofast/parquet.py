@@ -109,6 +109,10 @@ class ProfileWriter:
                 raise ValueError(f"{rows.metadata.height} rows of metadata, but {rows.height} of features")
             self._chunk_before = rows.features, rows.metadata.schema
         self.rows += rows.height
+        # The memory of the chunk before the last may be used for other rows from now on.
+        self._waiting.own()
+        if self._spare.holds:
+            self._arrived()
         low = 0
         while low < rows.height:
             part = rows[low : low + self._group - self._waiting.rows]
@@ -253,15 +257,23 @@ class _RowGroup:
         self._frames.append(rows.metadata.select(self._others))
         return True
 
+    @property
+    def holds(self) -> bool:
+        """Whether it is a chunk whose memory is another's."""
+        return self._held is not None
+
+    def own(self) -> None:
+        """Copy what it holds."""
+        if self._held is not None:
+            self._floats[0][1][:, : self.rows] = self._held.values
+            self._held = None
+
     def _is_laid_out_as(self, chunk: Chunk) -> bool:
         """Not where floats among the metadata are pages, too, or where features stand in another order."""
         return [names for names, _ in self._floats] == [chunk.features]
 
     def take(self, rows: pl.DataFrame | Chunk) -> None:
         """Add rows that fit."""
-        if self._held is not None:
-            self._floats[0][1][:, : self.rows] = self._held.values
-            self._held = None
         end = self.rows + rows.height
         if not isinstance(rows, Chunk):
             self._take_frame(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +12,7 @@ from cytofast.parquet import ProfileWriter
 from cytofast.sharing import Chunk
 
 
-def written(path: Path, parts: Sequence[pl.DataFrame | Chunk], group: int) -> Path:
+def written(path: Path, parts: Iterable[pl.DataFrame | Chunk], group: int) -> Path:
     """Write parts, one after the other, in row groups of ``group`` rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cytofast.parquet.row_group_rows", lambda _schema: group)

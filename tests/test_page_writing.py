@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,27 @@ def test_that_chunks_are_written_like_their_frames(tmp_path: Path, first: list[s
         assert pl.read_parquet(written(tmp_path / "p.parquet", parts, 3)).equals(expected)
     bare = Chunk(metadata, values[:0], [])
     assert pl.read_parquet(written(tmp_path / "p.parquet", [bare], 3)).equals(metadata)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=9), st.integers(1, 6))
+def test_that_chunks_may_be_overwritten_when_the_next_has_been_taken_and_another_comes(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[tuple[int, bool]], group: int
+) -> None:
+    memory = [np.empty((2, 9), np.float32) for _ in range(3)]
+    frames = []
+
+    def coming() -> Iterator[pl.DataFrame | Chunk]:
+        for number, (height, framed) in enumerate(parts):
+            values = memory[number % 3]
+            values[:] = np.arange(18).reshape(2, 9) + 100 * number
+            metadata = pl.DataFrame({"Metadata_Well": pl.Series([f"W{number}"] * height, dtype=pl.String)})
+            chunk = Chunk(metadata, values[:, :height], ["Cells_a", "Cells_b"])
+            frames.append(Chunk(metadata, values[:, :height].copy(), chunk.features).frame())
+            yield frames[-1] if framed else chunk
+
+    path = written(tmp_path_factory.mktemp("chunks") / "p.parquet", coming(), group)
+    if frames:
+        assert pl.read_parquet(path).equals(pl.concat(frames))
 
 
 def test_that_a_chunk_with_too_few_rows_of_metadata_is_refused(tmp_path: Path) -> None:
