@@ -35,6 +35,7 @@ FloatMatrix = NDArray[np.float32] | NDArray[np.float64]
 
 # A block is held as the frame that was read, the matrix made of it, and the scratch of a kernel in float64.
 _COPIES = 6
+_SLICE_BYTES = 24 << 20
 _BLOCKS = 8
 """A large lazy table is cut into at least so many blocks: the next is read while one is computed with."""
 _WORTH_READING = 32 << 20
@@ -76,12 +77,13 @@ class Block:
         """
         codes = self.codes
         columns = self.values.T
+        if codes.size == 0 or (codes[0] >= 0 and not np.any(codes[1:] < codes[:-1])):
+            return columns, np.searchsorted(codes, np.arange(self.n_groups + 1))
         bounds = np.zeros(self.n_groups + 1, dtype=np.int64)
         np.cumsum(np.bincount(codes[codes >= 0], minlength=self.n_groups), out=bounds[1:])
-        if codes.size and (codes[0] < 0 or np.any(codes[1:] < codes[:-1])):
-            order = np.argsort(codes, kind="stable")
-            # In C order, which an index would not leave it in: sums depend on it in their last bit, and on nothing else then.
-            columns = cast("FloatMatrix", np.take(columns, order[np.count_nonzero(codes < 0) :], axis=1))
+        order = np.argsort(codes, kind="stable")
+        # In C order, which an index would not leave it in: sums depend on it in their last bit, and on nothing else then.
+        columns = cast("FloatMatrix", np.take(columns, order[np.count_nonzero(codes < 0) :], axis=1))
         return columns, bounds
 
 
@@ -265,6 +267,17 @@ def column_blocks(
             coming = [read(following) for following in blocks[number + 1 : number + 2]]
             yield frame, block
             del frame
+
+
+def in_slices(frame: pl.DataFrame, features: Sequence[str]) -> Iterator[list[str]]:
+    """A block of features a few at a time: a matrix so small comes from memory that was used before, which larger ones do not.
+
+    The system clears fresh memory first; for a table of gigabytes that took as long as its medians.
+    """
+    column = max(1, frame.height * _itemsize(frame.schema, features))
+    width = max(resources.current().threads, _SLICE_BYTES // column)
+    for start in range(0, len(features), width):
+        yield list(features[start : start + width])
 
 
 def row_chunks(profiles: pl.DataFrame | pl.LazyFrame, copies: int = _COPIES) -> Iterator[pl.DataFrame]:

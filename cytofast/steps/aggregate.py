@@ -19,6 +19,7 @@ from cytofast.blocks import (
     column_blocks,
     float_type,
     group_rows,
+    in_slices,
     require_polars,
     require_rows,
     to_block,
@@ -119,7 +120,9 @@ class Aggregate(Step):
         parts: list[pl.DataFrame] = []
         for frame, block in column_blocks(profiles, by, features):
             dtypes = {name: self._type(schema[name]) for name in block}
-            parts.append(to_frame(self._reduce(to_block(frame, block, by, groups=groups)), dtypes))
+            found = groups or group_rows(frame, by)
+            made = [self._reduce(to_block(frame, some, by, groups=found)) for some in in_slices(frame, block)]
+            parts.append(to_frame(np.concatenate(made, axis=1), dtypes))
         return as_given(pl.concat([head, *parts], how="horizontal"), profiles)
 
     def on_blocks(self, metadata: pl.DataFrame, blocks: Iterable[Chunk]) -> pl.DataFrame | None:
