@@ -36,13 +36,15 @@ _SLAB = 256
 
 
 def row_group_rows(schema: pl.Schema) -> int:
-    """Rows of a row group: by the features alone, and the same for every caller unless memory is very small.
+    """Rows of a row group: by the features, and the same for every caller unless memory is very small.
 
-    So a step that changes features row by row, and adds metadata, takes over row groups as they are.
+    Metadata count where they weigh a quarter of the features. So a step that changes features row by row and adds a few
+    metadata takes over the row groups as they are.
     """
     sizes = {name: 8 if dtype == pl.Float64 else 4 for name, dtype in schema.items() if dtype.is_numeric()}
-    width = sum(size for name, size in sizes.items() if not is_metadata(name)) or sum(sizes.values())
-    # Three are held: one is read, one changed and one written.
+    of_features, of_all = sum(size for name, size in sizes.items() if not is_metadata(name)), sum(sizes.values())
+    width = of_features if 4 * of_all < 5 * of_features else of_all
+    # Three chunks are held: one is read, one changed and one written.
     room = min(ROW_GROUP_BYTES, resources.current().working_bytes // 4)
     return min(ROW_GROUP_MOST_ROWS, max(1024, room // max(1, width)))
 
@@ -95,8 +97,8 @@ class ProfileWriter:
     def write(self, rows: pl.DataFrame | Chunk) -> None:
         """Take some rows; all have the same columns, in any order.
 
-        A chunk that is a row group by itself, or the last of them, is written from its own memory, which must stay as it is
-        until the next but one has been taken.
+        A chunk that begins a row group is written from its own memory, which must stay as it is until the next call of this
+        has returned.
         """
         if self.schema is None:
             self._open(rows.schema)
@@ -109,7 +111,7 @@ class ProfileWriter:
                 raise ValueError(f"{rows.metadata.height} rows of metadata, but {rows.height} of features")
             self._chunk_before = rows.features, rows.metadata.schema
         self.rows += rows.height
-        # The memory of the chunk before the last may be used for other rows from now on.
+        # The memory of the chunk before this one may be used for other rows when this returns.
         self._waiting.own()
         if self._spare.holds:
             self._arrived()

@@ -39,7 +39,7 @@ _RUN_BYTES = 2**20
 
 
 Rows = Sequence[tuple[int, int]]
-"""Runs ``(first, end)`` of neighbouring rows, in the order of the file."""
+"""Runs ``(first, end)`` of neighbouring rows inside a file, in its order, none with another's rows."""
 
 
 class PlainReader:

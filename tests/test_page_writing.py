@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytofast import SchemaError, StoreError
+from cytofast import SchemaError, StoreError, resources
 from cytofast.compact_protocol import BINARY, BYTE, DOUBLE, FALSE, I16, I32, I64, LIST, STRUCT, TRUE, decode, encode
 from cytofast.durable import NewFile
 from cytofast.parquet import row_group_rows
@@ -239,6 +239,15 @@ def test_that_a_page_stays_far_below_what_its_size_can_say(width: int, kind: typ
     schema = pl.Schema({"Metadata_Well": pl.String(), **{f"Cells_{i}": kind() for i in range(width)}})
     # 2^26 rows is what pyarrow puts into one row group; 2^31 bytes what a page can hold.
     assert row_group_rows(schema) <= 1 << 22
+
+
+def test_that_heavy_metadata_count_and_a_few_more_change_nothing() -> None:
+    features = {f"Cells_{i}": pl.Float32() for i in range(100)}
+    plain, annotated = pl.Schema(features), pl.Schema({"Metadata_dose": pl.Float64(), **features})
+    assert row_group_rows(annotated) == row_group_rows(plain)
+    heavy = pl.Schema({"Cells_0": pl.Float32(), **{f"Metadata_{i}": pl.Float64() for i in range(30)}})
+    with resources.limits(memory="512MB") as chosen:
+        assert row_group_rows(heavy) * (4 + 30 * 8) <= chosen.working_bytes // 4
 
 
 def test_that_rows_beyond_one_row_group_of_pyarrow_are_refused_not_lost(

@@ -93,8 +93,11 @@ def _gather(values: Floats, low: float, high: float, out: Floats) -> int:
 def _selected(values: Floats, rank: int) -> Any:
     """The value of ``rank`` (from 0). None is missing; they change places, and those before it are not larger (Hoare)."""
     low, high = 0, values.size - 1
+    eighth = 4
     while low < high:
-        pivot = values[(low + high) // 2]
+        # Another place each time: values that rise and fall would have their largest in the middle again and again.
+        pivot = values[low + (high - low) * eighth // 8]
+        eighth = (5 * eighth + 3) % 8
         i, j = low, high
         while i <= j:
             while values[i] < pivot:
@@ -205,4 +208,4 @@ def median(
     if size % 2 or found[0] == found[1]:
         # Equal infinities stay themselves. Which of two zeros it is would depend on the order of the values.
         return np.float64(found[1]) + 0.0
-    return (np.float64(found[0]) + np.float64(found[1])) / 2
+    return (np.float64(found[0]) + np.float64(found[1])) / 2 + 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -218,6 +218,16 @@ def _with_features(step: Step, features: list[str]) -> Step:
     return replace(step, **changed)
 
 
+class _Plan(NamedTuple):
+    """A plate that is cut into blocks, the fits that are known, and which of its rows are read."""
+
+    metadata: pl.DataFrame
+    steps: list[Step]
+    blocks: list[list[str]]
+    known: list[pl.DataFrame | None]
+    rows: Rows
+
+
 def _walk(
     partition: Partition,
     cut: _Cut,
@@ -230,16 +240,8 @@ def _walk(
 
     ``None`` where the step that reduces leaves all of them out; they come last.
     """
-    metadata, spelled, blocks = cut
-    first: list[pl.DataFrame | None] = list(known)
-    rows: Rows = [(0, partition.manifest.rows)]
-    if fits_only and not any(hasattr(step, "features") for step in spelled[:-1]):
-        first, mask = _learned_before(metadata, spelled, known)
-        if mask is not None and partition.reader.reads([name for block in blocks for name in block]):
-            metadata, rows = metadata.filter(mask), _runs(mask)
-            universe = [name for block in blocks for name in block]
-            width = min(block_width(metadata.height, 4, len(universe)), -(-len(universe) // _BLOCKS))
-            blocks = [universe[i : i + width] for i in range(0, len(universe), width)]
+    whole = _Plan(*cut, list(known), [(0, partition.manifest.rows)])
+    metadata, spelled, blocks, given_fits, rows = (_to_learn_from(partition, whole) if fits_only else None) or whole
     looked_at = {name for step in spelled for name in step.columns()}
     of_step = [set(getattr(step, "features", None) or ()) for step in spelled]
     parts = [(block, rows) for block in blocks]
@@ -262,10 +264,10 @@ def _walk(
                     left_out = step.reduces
                     continue
                 step = _with_features(step, mine)  # noqa: PLW2901  (the same step, fewer features)
-            given = first[index]
+            given = given_fits[index]
             fit = step.fit(frame) if given is None else given
             if step.scope == Scope.ROW:
-                first[index] = fit
+                given_fits[index] = fit
             fits.append(fit if named is not None or number == 0 else pl.DataFrame())
             if not fits_only or index < len(spelled) - 1:
                 frame = step.apply(frame, fit)
@@ -273,16 +275,32 @@ def _walk(
         yield None if left_out else frame, fits
 
 
-def _learned_before(
-    metadata: pl.DataFrame, steps: Sequence[Step], known: Sequence[pl.DataFrame | None]
-) -> tuple[list[pl.DataFrame | None], NDArray[np.bool_] | None]:
-    """What the steps before the last learn of metadata, and which rows the last one learns from (``None``: all of them)."""
+def _to_learn_from(partition: Partition, whole: _Plan) -> _Plan | None:
+    """The rows that the last step learns from, where metadata tell them and the steps before it look at nothing else.
+
+    Of them it learns without its reference: asked again of fewer rows, one like ``x > x.mean()`` would answer otherwise.
+    """
+    metadata, (*before, last), blocks, known, _ = whole
+    universe = [name for block in blocks for name in block]
+    if any(hasattr(step, "features") for step in before) or not partition.reader.reads(universe):
+        return None
     fits: list[pl.DataFrame | None] = []
-    for step, given in zip(steps[:-1], known, strict=False):
+    for step, given in zip(before, known, strict=False):
         fit = step.fit(metadata) if given is None else given
         metadata = step.apply(metadata, fit)
         fits.append(fit)
-    return [*fits, known[-1]], steps[-1].learns_from(metadata)
+    mask = last.learns_from(metadata)
+    if mask is None or len(mask) != whole.metadata.height:  # rows were dropped
+        return None
+    metadata = whole.metadata.filter(mask)
+    width = min(block_width(metadata.height, 4, len(universe)), -(-len(universe) // _BLOCKS))
+    blocks = [universe[i : i + width] for i in range(0, len(universe), width)]
+    return _Plan(metadata, [*before, _without_reference(last)], blocks, [*fits, known[-1]], _runs(mask))
+
+
+def _without_reference(step: Step) -> Step:
+    changed: dict[str, Any] = {"reference": None}
+    return replace(step, **changed)
 
 
 def _runs(mask: NDArray[np.bool_]) -> Rows:

@@ -130,7 +130,7 @@ class _CentreAndScale(Step):
     def _fit_block(self, frame: pl.DataFrame, features: list[str]) -> pl.DataFrame:
         by = as_columns(self.by)
         mask = self.learns_from(frame.select(self.columns()))
-        if mask is not None and not mask.all():
+        if mask is not None:
             frame = frame.filter(mask)
         block = to_block(frame, features, by)
         columns, bounds = block.by_group()

@@ -50,7 +50,7 @@ class Step:
     separable: ClassVar[bool] = True
     """Whether every feature is treated by itself, so that a run may cut the columns into blocks."""
     reduces: ClassVar[bool] = False
-    """Whether rows become fewer (aggregate, consensus); other steps keep every row in its place."""
+    """Whether a row of the result stands for several (aggregate, consensus); other steps keep or drop rows in their order."""
     version: ClassVar[int] = 1
     """Raised when the result for the same input changes, so that stores recompute it."""
 
@@ -95,7 +95,10 @@ class Step:
         return pl.DataFrame()
 
     def learns_from(self, metadata: pl.DataFrame) -> NDArray[np.bool_] | None:  # noqa: ARG002
-        """Which rows :meth:`fit` looks at; ``None`` where that is all of them, or metadata do not tell."""
+        """Which rows :meth:`fit` looks at; ``None`` where that is all of them, or metadata do not tell.
+
+        For steps with a ``reference``: of these rows alone, and with ``reference=None``, they learn the same.
+        """
         return None
 
     def merge(self, fits: Sequence[pl.DataFrame]) -> pl.DataFrame:

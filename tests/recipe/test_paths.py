@@ -159,6 +159,7 @@ def test_every_normalization_gives_the_same_on_every_path(tmp_path, kind, given)
         [CentreWells(by=WELLS)],
         [DropLowVariance(by="Metadata_Plate")],
         [FlagCells([f"a: {F[1]} > 0.5"]), DropFlagged(), RobustMAD()],
+        [FlagCells([f"a: {F[1]} > 0.5"]), DropFlagged(), RobustMAD(reference="Metadata_ObjectNumber < 3")],
     ],
     ids=lambda steps: " ".join(step.name for step in steps),
 )
@@ -185,7 +186,29 @@ def test_keys_that_are_null(tmp_path):
     assert_alike(tmp_path, STORES["null well"], steps)
 
 
-@pytest.mark.parametrize("more", [[], [RobustMAD()], [RobustMAD(), Aggregate()]])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        pl.col("Metadata_ObjectNumber") > pl.col("Metadata_ObjectNumber").mean(),
+        pl.col("Metadata_ObjectNumber") < pl.col("Metadata_ObjectNumber").mean().over("Metadata_Well"),
+        pl.col("Metadata_ObjectNumber") != pl.col("Metadata_ObjectNumber").shift(1),
+        pl.col("Metadata_ObjectNumber").cum_count() % 2 == 0,
+    ],
+)
+def test_a_reference_that_looks_at_other_rows_is_asked_once(tmp_path, reference):
+    assert_alike(tmp_path, STORES["plain"], [Annotate(), RobustMAD(reference=reference)])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        [RobustMAD()],
+        [RobustMAD(), Aggregate()],
+        [RobustMAD(reference="Metadata_ObjectNumber < 3")],
+        [Annotate(), RobustMAD(reference=REFERENCE)],
+    ],
+)
 def test_flags_that_the_store_holds(tmp_path, more):
     flagged = plates_of(
         lambda cells: cells.with_columns(
