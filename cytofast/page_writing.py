@@ -19,7 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cytofast.compact_protocol import BINARY, I16, I32, I64, LIST, STRUCT, Struct, decode, encode, number, varint
+from cytofast.compact_protocol import (
+    BINARY,
+    I16,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    Struct,
+    decode,
+    encode,
+    field,
+    number,
+    sequence,
+    varint,
+)
 
 Values = NDArray[np.floating[Any]]
 Features = Mapping[str, Values]
@@ -68,7 +82,7 @@ class PageWriter:
             "store_schema": False,
         }
         self._footer = _footer(_in_memory(empty, 1, self._options))
-        self._begins = {name: _chunk_begin(name, _kind(schema.field(name).type)) for name in features}
+        self._begins = _chunk_begins({name: _kind(schema.field(name).type) for name in features})
         self._groups: list[bytes] = []
         self._rows = 0
         self._at = 0
@@ -201,12 +215,16 @@ class _Pages:
         return page, b"\x16" + rows + b"\x16" + stored + b"\x16" + stored + b"\x26"
 
 
-def _chunk_begin(name: str, kind: int) -> bytes:
-    """What the footer says of a feature in every row group: the begin of a ColumnChunk, up to its number of values."""
-    meta: Struct = {
-        1: (I32, kind),
-        2: (LIST, (I32, [_PLAIN, _LEVELS])),
-        _PATH: (LIST, (BINARY, [name.encode()])),
-        4: (I32, _UNCOMPRESSED),
-    }
-    return encode({_OFFSET: (I64, 0), _META: (STRUCT, meta)})[:-2]
+def _chunk_begins(kinds: Mapping[str, int]) -> dict[str, bytes]:
+    """What the footer says of each feature in every row group: the begin of a ColumnChunk, up to its number of values."""
+    before: dict[int, bytes] = {}
+    for kind in set(kinds.values()):
+        meta: Struct = {1: (I32, kind), 2: (LIST, (I32, [_PLAIN, _LEVELS])), _PATH: (LIST, (BINARY, []))}
+        # Up to the list of names, which has one.
+        before[kind] = encode({_OFFSET: (I64, 0), _META: (STRUCT, meta)})[:-3] + sequence(BINARY, 1)
+    after = field(_PATH, 4, I32) + number(_UNCOMPRESSED)
+    begins = {}
+    for name, kind in kinds.items():
+        path = name.encode()
+        begins[name] = before[kind] + varint(len(path)) + path + after
+    return begins

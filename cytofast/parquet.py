@@ -101,7 +101,7 @@ class ProfileWriter:
         has returned.
         """
         if self.schema is None:
-            self._open(rows.schema)
+            self._open(rows[:0])
         elif not self._is_like_before(rows):
             self._check(rows.schema, self.schema)
         if rows.height and not self.schema:
@@ -144,7 +144,8 @@ class ProfileWriter:
                 "Hint: give all rows the same columns and types."
             )
 
-    def _open(self, schema: pl.Schema) -> None:
+    def _open(self, empty: pl.DataFrame | Chunk) -> None:
+        schema = empty.schema
         if pl.Object in schema.dtypes():
             # Polars would hand out their addresses.
             raise SchemaError(f"{self.path}: a column holds Python objects. Hint: cast it, or leave it out.")
@@ -155,7 +156,9 @@ class ProfileWriter:
             make_folder(self.path.parent)
             self._file = NewFile(self._temporary)
             self._made = True
-            self._pages = PageWriter(self._file, _arrow(pl.DataFrame(schema=schema)), _features(schema))
+            self._pages = PageWriter(
+                self._file, _arrow(empty.frame() if isinstance(empty, Chunk) else empty), _features(schema)
+            )
         except OSError as error:
             raise _cannot_write(self.path, error) from error
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -31,8 +31,10 @@ _COPIES_IN_MEMORY = 8
 _COPIES_OF_FRAMES = 12
 """A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
 rows that wait to be written or are being written, which are a whole row group each."""
-_BLOCKS = 8
-"""So many blocks at least: the next is read while one is worked on."""
+_BLOCK_BYTES = 64 << 20
+_NARROWEST = 64
+"""A block is no larger than this, unless it had fewer columns: two are held, in memory that must be cleared first, and the
+first is read while nothing is worked on. Fewer columns of a row group are too little to read at once."""
 _SMALLEST_CHUNK = 256
 """Rows to take at least, however little memory there is."""
 
@@ -186,13 +188,18 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> _Cut:
     # features in its own order, others leave them in that of the table.
     made = list(getattr(spelled[-1], "features", None) or ()) if spelled[-1].reduces else []
     universe = list(dict.fromkeys([*made, *(name for name in schema.names() if name in wanted)]))
-    width = block_width(partition.manifest.rows, 4, len(universe))
+    width = _width(partition.manifest.rows, len(universe))
     # Steps that name no features look at metadata alone, once.
     return (
         metadata,
         _settled(metadata, spelled),
         [universe[i : i + width] for i in range(0, len(universe), width)] or [[]],
     )
+
+
+def _width(rows: int, at_most: int) -> int:
+    """Features of a block."""
+    return min(block_width(rows, 4, at_most), max(_NARROWEST, _BLOCK_BYTES // (4 * max(1, rows))))
 
 
 def _by(step: Step) -> list[str]:
@@ -293,7 +300,7 @@ def _to_learn_from(partition: Partition, whole: _Plan) -> _Plan | None:
     if mask is None or len(mask) != whole.metadata.height:  # rows were dropped
         return None
     metadata = whole.metadata.filter(mask)
-    width = min(block_width(metadata.height, 4, len(universe)), -(-len(universe) // _BLOCKS))
+    width = _width(metadata.height, len(universe))
     blocks = [universe[i : i + width] for i in range(0, len(universe), width)]
     return _Plan(metadata, [*before, _without_reference(last)], blocks, [*fits, known[-1]], _runs(mask))
 
