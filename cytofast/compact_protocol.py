@@ -91,6 +91,17 @@ def decode(raw: bytes) -> Struct:
     return _Reader(raw).struct()
 
 
+def around(raw: bytes, first: int, last: int) -> tuple[bytes, bytes]:
+    r"""What stands before field ``first`` of a structure, which has it, and what after field ``last``, up to its end.
+
+    Without making anything of it: schemas of thousands of columns are thousands of structures.
+
+    >>> around(encode({1: (I32, 5), 3: (I64, 0), 4: (LIST, (I64, [-1, 2])), 6: (BINARY, b"x")}), 3, 4)
+    (b'\x15\n', b'(\x01x\x00')
+    """
+    return _Reader(raw).around(first, last)
+
+
 class _Reader:
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
@@ -116,12 +127,55 @@ class _Reader:
 
     def struct(self) -> Struct:
         fields: Struct = {}
-        which = 0
-        while (head := self._take(1)[0]) != _STOP:
-            kind = head & 0x0F
-            which = which + (head >> 4) if head >> 4 else self._number()
+        kind, which = self._field(0)
+        while kind != _STOP:
             fields[which] = (kind, self._value(kind))
+            kind, which = self._field(which)
         return fields
+
+    def around(self, first: int, last: int) -> tuple[bytes, bytes]:
+        which = before = 0
+        while which < last:
+            at = self._at
+            kind, which = self._field(which)
+            if which == first:
+                before = at
+            self._skip(kind)
+        return self._raw[:before], self._raw[self._at :]
+
+    def _field(self, before: int) -> tuple[int, int]:
+        """The kind and the number of the next field; kind ``_STOP`` at the end."""
+        head = self._raw[self._at]
+        self._at += 1
+        kind = head & 0x0F
+        if head == _STOP:
+            return _STOP, before
+        return kind, before + (head >> 4) if head >> 4 else self._number()
+
+    def _skip(self, kind: int) -> None:
+        if kind in _WHOLE_NUMBERS:
+            self._varint()
+        elif kind == BINARY:
+            size = self._varint()
+            self._at += size
+        elif kind == STRUCT:
+            which = 0
+            kind, which = self._field(which)
+            while kind != _STOP:
+                self._skip(kind)
+                kind, which = self._field(which)
+        elif kind == LIST:
+            of, length = self._list()
+            for _ in range(length):
+                self._skip(BYTE if of in (TRUE, FALSE) else of)
+        elif kind in (BYTE, DOUBLE):
+            self._at += 1 if kind == BYTE else 8
+
+    def _list(self) -> tuple[int, int]:
+        """Of what kind the elements are, and how many."""
+        head = self._raw[self._at]
+        self._at += 1
+        return head & 0x0F, head >> 4 if head >> 4 < _LONG else self._varint()
 
     def _value(self, kind: int) -> Any:
         if kind in (TRUE, FALSE):
@@ -133,9 +187,7 @@ class _Reader:
         if kind == STRUCT:
             return self.struct()
         if kind == LIST:
-            head = self._take(1)[0]
-            length = head >> 4 if head >> 4 < _LONG else self._varint()
-            of = head & 0x0F
+            of, length = self._list()
             truths = of in (TRUE, FALSE)
             return of, [self._take(1)[0] if truths else self._value(of) for _ in range(length)]
         if kind in (BYTE, DOUBLE):

@@ -27,6 +27,7 @@ from cytofast.compact_protocol import (
     LIST,
     STRUCT,
     Struct,
+    around,
     decode,
     encode,
     field,
@@ -81,7 +82,7 @@ class PageWriter:
             "write_page_index": False,
             "store_schema": False,
         }
-        self._footer = _footer(_in_memory(empty, 1, self._options))
+        self._before, self._after = around(_footer(_in_memory(empty, 1, self._options)), _ROWS, _GROUPS)
         self._begins = _chunk_begins({name: _kind(schema.field(name).type) for name in features})
         self._groups: list[bytes] = []
         self._rows = 0
@@ -135,7 +136,7 @@ class PageWriter:
     def _copy(self, others: pa.Table, rows: int, chunks: dict[str, list[bytes]]) -> None:
         """Columns as pyarrow writes them, moved to where they come to lie in this file."""
         written = _in_memory(others, rows, self._options)
-        footer = _footer(written)
+        footer = decode(_footer(written))
         moved = self._at - len(_MARK)
         # Exactly one row group: pyarrow makes several of more than 2^26 rows.
         (written_group,) = footer[_GROUPS][1][1]
@@ -153,9 +154,10 @@ class PageWriter:
 
     def finish(self) -> None:
         """Write the footer, without which the file is none."""
-        self._footer[_ROWS] = (I64, self._rows)
-        self._footer[_GROUPS] = (LIST, (STRUCT, self._groups))
-        footer = encode(self._footer)
+        # Encoded behind the schema (field 2), and without a stop, which is the end of what comes after.
+        rows = field(_ROWS - 1, _ROWS, I64) + number(self._rows)
+        groups = field(_ROWS, _GROUPS, LIST) + sequence(STRUCT, len(self._groups))
+        footer = b"".join([self._before, rows, groups, *self._groups, self._after])
         self._put(footer)
         self._put(len(footer).to_bytes(4, "little") + _MARK)
 
@@ -173,8 +175,8 @@ def _footer_begin(file: memoryview) -> int:
     return len(file) - 8 - int.from_bytes(file[-8:-4], "little")
 
 
-def _footer(file: memoryview) -> Struct:
-    return decode(bytes(file[_footer_begin(file) : -8]))
+def _footer(file: memoryview) -> bytes:
+    return bytes(file[_footer_begin(file) : -8])
 
 
 def _kind(dtype: pa.DataType) -> int:

@@ -147,9 +147,10 @@ def _layout(
     begins = np.zeros((len(groups), len(names)), dtype=np.int64)
     sizes = np.zeros_like(begins)
     for number, group in enumerate(groups):
-        parts = [group.column(index) for index in range(len(names))]
-        begins[number] = [part.data_page_offset for part in parts]
-        sizes[number] = [part.total_compressed_size for part in parts]
+        # One column at a time: thousands of objects would be searched for cycles.
+        parts = (group.column(index) for index in range(len(names)))
+        both = (value for part in parts for value in (part.data_page_offset, part.total_compressed_size))
+        begins[number], sizes[number] = np.fromiter(both, np.int64, 2 * len(names)).reshape(-1, 2).T
     plain = {name for index, name in enumerate(names) if _is_plain(groups[0].column(index))}
     return {name: index for index, name in enumerate(names)}, plain, bounds, begins, sizes
 

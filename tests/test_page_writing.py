@@ -20,7 +20,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytofast import SchemaError, StoreError, resources
-from cytofast.compact_protocol import BINARY, BYTE, DOUBLE, FALSE, I16, I32, I64, LIST, STRUCT, TRUE, decode, encode
+from cytofast.compact_protocol import (
+    BINARY,
+    BYTE,
+    DOUBLE,
+    FALSE,
+    I16,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    TRUE,
+    around,
+    decode,
+    encode,
+)
 from cytofast.durable import NewFile
 from cytofast.parquet import row_group_rows
 from cytofast.plain_pages import PlainReader
@@ -407,6 +421,16 @@ VALUES: st.SearchStrategy[tuple[int, Any]] = st.recursive(
 def test_that_decoding_undoes_encoding(struct: Any) -> None:
     assert decode(encode(struct)) == struct
     assert list(decode(encode(struct))) == list(struct)
+
+
+@given(struct=st.dictionaries(st.integers(1, 2**15 - 1), VALUES, min_size=1, max_size=6), data=st.data())
+def test_that_what_stands_around_fields_is_found(struct: Any, data: st.DataObject) -> None:
+    fields = dict(sorted(struct.items()))
+    first, last = sorted([data.draw(st.sampled_from(list(fields))), data.draw(st.sampled_from(list(fields)))])
+    raw = encode(fields)
+    before = encode({which: value for which, value in fields.items() if which < first})[:-1]
+    upto = encode({which: value for which, value in fields.items() if which <= last})[:-1]
+    assert around(raw, first, last) == (before, raw[len(upto) :])
 
 
 @settings(max_examples=20)
