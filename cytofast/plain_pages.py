@@ -35,8 +35,9 @@ _ALIGNMENT = 4096
 _AHEAD = 4
 """So many parts are held: one is unpacked, the others are read."""
 _RUN_BYTES = 2**20
-"""So much of a row group is read at once; it is held beside the matrix that it is copied to."""
-
+"""So much of a row group is read at once: it stays in a processor's cache until it is unpacked."""
+_LARGE_RUN_BYTES = 8 * 2**20
+"""So much of a large file, which may come from the disk; it is held beside the matrix that it is copied to."""
 
 Rows = Sequence[tuple[int, int]]
 """Runs ``(first, end)`` of neighbouring rows inside a file, in its order, none with another's rows."""
@@ -94,11 +95,12 @@ class PlainReader:
         reused = into is not None and into.size >= shape[0] * shape[1]
         out = into[: shape[0] * shape[1]].reshape(shape) if into is not None and reused else np.empty(shape, np.float32)
         positions = [self._position[name] for name in columns]
+        run_bytes = _LARGE_RUN_BYTES if _is_large(self.path) else _RUN_BYTES
         pieces = _by_row_group(self.bounds, rows)
         parts = [
             (group, start, stop)
             for group in pieces
-            for start, stop in _neighbours(positions, max(1, _RUN_BYTES // (4 * self._height(group))))
+            for start, stop in _neighbours(positions, max(1, run_bytes // (4 * self._height(group))))
         ]
         places = [self._place(group, positions[start], stop - start) for group, start, stop in parts]
         with closing(_Source(self.path)) as source:
@@ -197,7 +199,7 @@ class _Source:
         self._path = path
         self._buffers = [mmap.mmap(-1, _ALIGNMENT) for _ in range(_AHEAD)]
         self._handles = [os.open(path, os.O_RDONLY)]
-        if path.stat().st_size > resources.machine_memory() // 4 and hasattr(os, "O_DIRECT"):
+        if _is_large(path) and hasattr(os, "O_DIRECT"):
             # A file system without direct reads refuses them.
             with suppress(OSError):
                 self._handles.append(os.open(path, os.O_RDONLY | os.O_DIRECT))
@@ -246,6 +248,11 @@ class _Source:
         """Give the file back; the buffers go with their last views."""
         for handle in self._handles:
             os.close(handle)
+
+
+def _is_large(path: Path) -> bool:
+    """Whether a file would push everything else out of the page cache."""
+    return path.stat().st_size > resources.machine_memory() // 4
 
 
 def _is_cached(handle: int, start: int, size: int) -> bool:

@@ -77,7 +77,7 @@ def test_large_files_are_read_past_the_page_cache(tmp_path, monkeypatch, cached)
     path = tmp_path / "p.parquet"
     names = written(path, values, 700)
     monkeypatch.setattr("cytofast.resources.machine_memory", lambda: 0)
-    monkeypatch.setattr("cytofast.plain_pages._RUN_BYTES", 4 * 700 * 2)
+    monkeypatch.setattr("cytofast.plain_pages._LARGE_RUN_BYTES", 4 * 700 * 2)
     monkeypatch.setattr("cytofast.plain_pages._is_cached", lambda *_: cached)
     reader = PlainReader(path)
     for asked in (names, names[::2], names[3:4]):
