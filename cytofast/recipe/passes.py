@@ -31,10 +31,11 @@ _COPIES_IN_MEMORY = 8
 _COPIES_OF_FRAMES = 12
 """A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
 rows that wait to be written or are being written, which are a whole row group each."""
-_BLOCK_BYTES = 64 << 20
-_NARROWEST = 64
-"""A block is no larger than this, unless it had fewer columns: two are held, in memory that must be cleared first, and the
-first is read while nothing is worked on. Fewer columns of a row group are too little to read at once."""
+_COPIES_OF_A_BLOCK = 8
+"""Two blocks are held, and besides them the plate's metadata and the footer, which grow with the plate: so much room that the
+peak hardly does."""
+_BLOCKS = 8
+"""So many blocks at least of the rows of a reference: the next is read while one is worked on."""
 _SMALLEST_CHUNK = 256
 """Rows to take at least, however little memory there is."""
 
@@ -199,7 +200,7 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> _Cut:
 
 def _width(rows: int, at_most: int) -> int:
     """Features of a block."""
-    return min(block_width(rows, 4, at_most), max(_NARROWEST, _BLOCK_BYTES // (4 * max(1, rows))))
+    return block_width(rows, 4, at_most, _COPIES_OF_A_BLOCK)
 
 
 def _by(step: Step) -> list[str]:
@@ -300,7 +301,7 @@ def _to_learn_from(partition: Partition, whole: _Plan) -> _Plan | None:
     if mask is None or len(mask) != whole.metadata.height:  # rows were dropped
         return None
     metadata = whole.metadata.filter(mask)
-    width = _width(metadata.height, len(universe))
+    width = min(_width(metadata.height, len(universe)), -(-len(universe) // _BLOCKS))
     blocks = [universe[i : i + width] for i in range(0, len(universe), width)]
     return _Plan(metadata, [*before, _without_reference(last)], blocks, [*fits, known[-1]], _runs(mask))
 
