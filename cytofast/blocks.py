@@ -36,6 +36,7 @@ FloatMatrix = NDArray[np.float32] | NDArray[np.float64]
 # A block is held as the frame that was read, the matrix made of it, and the scratch of a kernel in float64.
 _COPIES = 6
 _SLICE_BYTES = 24 << 20
+"""Below what the C library fetches from the system and gives back each time."""
 _BLOCKS = 8
 """A large lazy table is cut into at least so many blocks: the next is read while one is computed with."""
 _WORTH_READING = 32 << 20

@@ -92,7 +92,7 @@ def decode(raw: bytes) -> Struct:
 
 
 def around(raw: bytes, first: int, last: int) -> tuple[bytes, bytes]:
-    r"""What stands before field ``first`` of a structure, which has it, and what after field ``last``, up to its end.
+    r"""What stands before field ``first`` of a structure, which has both, and what after field ``last``, up to its end.
 
     Without making anything of it: schemas of thousands of columns are thousands of structures.
 
@@ -138,6 +138,8 @@ class _Reader:
         while which < last:
             at = self._at
             kind, which = self._field(which)
+            if kind == _STOP:
+                raise ValueError(f"a structure ends before its field {last}")
             if which == first:
                 before = at
             self._skip(kind)
@@ -170,6 +172,8 @@ class _Reader:
                 self._skip(BYTE if of in (TRUE, FALSE) else of)
         elif kind in (BYTE, DOUBLE):
             self._at += 1 if kind == BYTE else 8
+        elif kind not in (TRUE, FALSE):  # which have no bytes
+            raise _unknown(kind)
 
     def _list(self) -> tuple[int, int]:
         """Of what kind the elements are, and how many."""
@@ -192,4 +196,8 @@ class _Reader:
             return of, [self._take(1)[0] if truths else self._value(of) for _ in range(length)]
         if kind in (BYTE, DOUBLE):
             return self._take(1 if kind == BYTE else 8)
-        raise ValueError(f"a footer holds a field of kind {kind}")
+        raise _unknown(kind)
+
+
+def _unknown(kind: int) -> ValueError:
+    return ValueError(f"a footer holds a field of kind {kind}")

@@ -433,6 +433,12 @@ def test_that_what_stands_around_fields_is_found(struct: Any, data: st.DataObjec
     assert around(raw, first, last) == (before, raw[len(upto) :])
 
 
+@pytest.mark.parametrize("raw", [b"\x1b\x00\x00", encode({1: (I32, 5)})], ids=["a map", "too short"])
+def test_that_what_cannot_be_passed_over_is_told(raw: bytes) -> None:
+    with pytest.raises(ValueError, match=r"of kind 11|ends before its field 2"):
+        around(raw, 1, 2)
+
+
 @settings(max_examples=20)
 @given(frame=frames())
 def test_that_footers_of_all_writers_are_kept_to_the_byte(

@@ -194,8 +194,12 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> _Cut:
     return (
         metadata,
         _settled(metadata, spelled),
-        [universe[i : i + width] for i in range(0, len(universe), width)] or [[]],
+        _parts(universe, width) or [[]],
     )
+
+
+def _parts(features: list[str], width: int) -> list[list[str]]:
+    return [features[i : i + width] for i in range(0, len(features), width)]
 
 
 def _width(rows: int, at_most: int) -> int:
@@ -302,8 +306,8 @@ def _to_learn_from(partition: Partition, whole: _Plan) -> _Plan | None:
         return None
     metadata = whole.metadata.filter(mask)
     width = min(_width(metadata.height, len(universe)), -(-len(universe) // _BLOCKS))
-    blocks = [universe[i : i + width] for i in range(0, len(universe), width)]
-    return _Plan(metadata, [*before, _without_reference(last)], blocks, [*fits, known[-1]], _runs(mask))
+    steps = [*before, _without_reference(last)]
+    return _Plan(metadata, steps, _parts(universe, width), [*fits, known[-1]], _runs(mask))
 
 
 def _without_reference(step: Step) -> Step:
