@@ -97,6 +97,8 @@ def main() -> None:
     if given.plates is not None and given.plates < 2:
         parser.error("--plates: a compound needs two plates to have a replicate")
     asked = {name: getattr(given, name) for name in ("cells", "features", "memory") if getattr(given, name) is not None}
+    if given.scratch is not None:
+        given.scratch.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="cytofast-cpjump1-", dir=given.scratch))
     try:
         if given.tall:
