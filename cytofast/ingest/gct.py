@@ -252,6 +252,7 @@ def typed(text: pl.DataFrame) -> pl.DataFrame:
     if not text.width or not text.height:
         return text
     guessed = pl.read_csv(text.write_csv().encode(), infer_schema_length=None)
+    guessed.columns = text.columns  # Polars leaves doubled quotes in them
     kept = [name for name in text.columns if name in {PLATE, WELL, SAMPLE_ID} or _loses(text[name], guessed[name])]
     return guessed.with_columns(text.select(kept))
 

@@ -146,20 +146,19 @@ def _read_text(path: Path, separator: str, encoding: str) -> pl.DataFrame:
     rows = check_lines(lines, len(header.names), separator)
     names = [name for name in (PLATE, WELL) if name in header.position]
     try:
-        table = _parse(data, separator, names, path)
+        table = _parse(data, separator, header, names, path)
     except DataError:
         if data.isascii():
             raise
         names += _beyond_ascii(data, separator, header, path)
-        table = _parse(data, separator, names, path)
+        table = _parse(data, separator, header, names, path)
     # Whole numbers beyond 64 bits are names, as barcodes are; Parquet cannot hold integers so wide.
     wide = [n for n, dtype in table.schema.items() if dtype == pl.Int128 and not _FEATURE.fullmatch(n)]
     wide += _text_by_its_quotes(table, header, lines.data, separator)
     if wide:
-        table = _parse(data, separator, [*names, *wide], path)
+        table = _parse(data, separator, header, [*names, *wide], path)
     require_rows(table.height, rows, path)
-    # Polars leaves doubled quotes in the names of columns.
-    return _with_numbers(table.rename(dict(zip(table.columns, header.names, strict=True))), lines)
+    return _with_numbers(table, lines)
 
 
 def _beyond_ascii(data: bytes, separator: str, header: Header, path: Path) -> list[str]:
@@ -181,17 +180,19 @@ def _text_by_its_quotes(table: pl.DataFrame, header: Header, data: bytes, separa
     return [name for name in doubtful if header.position[name] in found]
 
 
-def _parse(data: bytes, separator: str, text: list[str], path: Path) -> pl.DataFrame:
+def _parse(data: bytes, separator: str, header: Header, text: list[str], path: Path) -> pl.DataFrame:
     try:
-        return pl.read_csv(
+        table = pl.read_csv(
             data,
             separator=separator,
             null_values=list(MISSING_TEXT),
             infer_schema_length=None,
-            schema_overrides=dict.fromkeys(text, pl.String),
+            # Polars leaves doubled quotes in the names of columns.
+            schema_overrides={name.replace('"', '""'): pl.String for name in text},
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a readable table ({_first_line(error)}).") from error
+    return table.rename(dict(zip(table.columns, header.names, strict=True)))
 
 
 def _require_separator(header: bytes, separator: str, path: Path) -> None:

@@ -6,7 +6,7 @@ import re
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cytofast import CytofastError, DataError, RecipeError, SchemaError, limits, read_gct, read_profiles, write_profiles
@@ -152,6 +152,13 @@ def test_every_float32_comes_back(tmp_path_factory, values):
     assert read_gct(path).cast(pl.Float32).equals(table)
 
 
+def test_quotes_in_the_names_of_metadata(tmp_path):
+    table = pl.DataFrame({'Metadata_"dose"': [1.5, 2.0], 'Metadata_a,"b"': ["x", "y"], "Cells_A_b": [1.0, 2.0]})
+    write_profiles(table, tmp_path / "x.gct")
+    assert read_gct(tmp_path / "x.gct").equals(table)
+
+
+@example(0.375, b'"')
 @given(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=2))
 def test_no_changed_byte_ends_in_a_traceback(tmp_path_factory, place, change):
     path = tmp_path_factory.mktemp("gct") / "x.gct"

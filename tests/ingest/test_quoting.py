@@ -49,7 +49,15 @@ def test_digits_of_other_scripts_are_text(tmp_path):
 
 
 def test_columns_with_commas_and_quotes_in_their_names(tmp_path):
-    table = pl.DataFrame({"Metadata_Well": ["A01"], 'Metadata_a,"b"': ["x"], "Cells_A_b": [1.0]})
+    table = pl.DataFrame(
+        {
+            "Metadata_Well": ["A01"],
+            'Metadata_a,"b"': ["x"],
+            'Metadata_"n"': [7],
+            "Cells_A_b": [1.0],
+            'Cells_A_"c"': [2.5],
+        }
+    )
     write_profiles(table, tmp_path / "x.csv")
     assert read_profiles(tmp_path / "x.csv").collect().equals(table)
 
