@@ -97,7 +97,7 @@ CURVES = [
 ]
 
 FULL = [
-    *_many("aggregate", FEWER, repeats=1),
+    *_many("aggregate", FEWER, rounds=5, repeats=1),
     *_many("aggregate", {"cells": 700_000, "features": 500}, repeats=0),
     *_many("profile_wells", FEWER, contenders=BY_HAND, repeats=0),
     *_many("normalize_cells", FEWER, contenders=("cytofast", "numpy", "pycytominer"), repeats=0),

@@ -57,6 +57,18 @@ def _seconds(result: dict, entry: dict) -> str:
     return _number(wall)
 
 
+def _read(entry: dict) -> str:
+    """Bytes read, and how many of them the page cache did not have: a system may take back what was put into it."""
+    read, disk = (entry["first"][name] / 1e9 for name in ("read", "read_from_disk"))
+    return f"{_number(max(read, disk))}{_from_disk(entry)}"
+
+
+def _from_disk(entry: dict) -> str:
+    """Nothing, where it is little."""
+    disk = entry["first"]["read_from_disk"]
+    return f" ({_number(disk / 1e9)} from disk)" if disk > entry["first"]["read"] / 10 else ""
+
+
 def _row(result: dict, name: str, entry: dict, first: bool) -> str:
     work = _work(result) if first else ""
     if "first" not in entry:
@@ -65,11 +77,6 @@ def _row(result: dict, name: str, entry: dict, first: bool) -> str:
     again = _number(entry["warm"]) if entry["warm"] != entry["first"]["wall"] else ""
     times = entry.get("times_cytofast")
     ratios = f"{_number(times['first'])}, {_number(times['warm'])}, {_number(times['peak'])}" if times else ""
-    read = (
-        max(entry["first"]["read"], entry["first"]["read_from_disk"]) / 1e9
-        if TASKS[result["task"]].from_files
-        else None
-    )
     cells = [
         work,
         name + wrong,
@@ -77,7 +84,7 @@ def _row(result: dict, name: str, entry: dict, first: bool) -> str:
         again,
         _number(entry["process"]),
         _number(entry["process_cpu"]),
-        "" if read is None else _number(read),
+        _read(entry) if TASKS[result["task"]].from_files else "",
     ]
     return f"| {' | '.join([*cells, _number(entry['whole_peak'] / 1e9), ratios])} |"
 
@@ -105,6 +112,7 @@ def _curve(found: list[dict]) -> str:
         cells = [f"{shape[key]:,}" for key in ("cells", "features", "plates")]
         cells += [str(shape.get("threads", "all")), shape["memory"], result["cache"]]
         if "first" in entry:
+            cells[-1] += _from_disk(entry)
             wall = entry["first"]["wall"]
             value = wall / shape["cells"] / shape["features"] * 1e9
             cells += [_number(wall), f"{value:.1f}", _number(entry["whole_peak"] / 1e9)]
@@ -143,9 +151,10 @@ def _provenance(found: list[dict]) -> str:
     commits = ", ".join(sorted({result["commit"][:9] for result in found}))
     return (
         f"Measured on {where}, with {', '.join(f'{name} {number}' for name, number in sorted(versions.items()))}; commit "
-        f"{commits}. Medians of paired runs, each contender in a process of its own; files are in the page cache unless "
-        "said otherwise; ratios are medians over pairs. A first call in a process includes loading compiled kernels. "
-        "Answers are checked in the same run; `numpy` is the least work that the task asks for, and gives no answer.\n"
+        f"{commits}. Medians of paired runs, each contender in a process of its own; files are put into the page cache "
+        "before each process unless said otherwise, of which a system may take back some; ratios are medians over pairs. A "
+        "first call in a process includes loading compiled kernels. Answers are checked in the same run; `numpy` is the least "
+        "work that the task asks for, and gives no answer.\n"
     )
 
 

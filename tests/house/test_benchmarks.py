@@ -162,7 +162,7 @@ def test_the_readme_says_what_was_measured():
 
 
 def test_tables_show_every_kind_of_result(monkeypatch):
-    measured = {**_round(2.0, 1e9)["first"]}
+    measured = {**_round(2.0, 1e9)["first"], "read": 4e9, "read_from_disk": 0}
     entry = {"answer": "right", "rounds": 1, "first": measured, "warm": 1.0, "process": 3.0, "process_cpu": 4.0}
     entry |= {"peak": 1e9, "whole_peak": 1e9, "versions": {"cytofast": "0.1.0"}}
     where = {"machine": {"processor": "a processor", "cores": 2, "memory_gib": 23.5}, "commit": "0" * 40, "set": "full"}
@@ -170,13 +170,22 @@ def test_tables_show_every_kind_of_result(monkeypatch):
     both = {"cytofast": entry, "pycytominer": {"failed": "out of memory at 21.5 GB"}}
     found = [
         {"task": "profile_wells", "says": "wells", "shape": shape, "cache": "warm", "contenders": both, **where},
+        {
+            "task": "aggregate",
+            "says": "medians",
+            "shape": shape,
+            "cache": "warm",
+            "contenders": {"cytofast": entry | {"first": measured | {"read_from_disk": 3e9}}},
+            **where,
+        },
         {"task": "power", "says": "power", "answer": {"labels": {"1.0": [0.5, 0.01]}}, **where},
         {"task": "modalities", "says": "benchmarks.modalities lasso", "answer": {"ratio": 100}, **where},
     ]
     monkeypatch.setattr(table, "results", lambda: found)
     text = table.tables()
-    assert "| wells | cytofast | 2 (200000.0 ns a value) | 1 | 3 | 4 | 2e-09 | 1 |  |" in text
+    assert "| wells | cytofast | 2 (200000.0 ns a value) | 1 | 3 | 4 | 4 | 1 |  |" in text
     assert "|  | pycytominer | out of memory at 21.5 GB |" in text
     assert "| 1,000 | 10 | 1 | all | 2GB | warm | 2 |" in text
+    assert "| medians | cytofast | 2 (200000.0 ns a value) | 1 | 3 | 4 | 4 (3 from disk) | 1 |  |" in text
     assert "0.50 of active, 0.01 of others" in text
     assert "ratio 100" in text
