@@ -162,6 +162,7 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
         what = f"{level.name} {job.partition.name}"
         progress(what, number, len(jobs))
         rows.append(_run_plate(level, job, learned, number, partial(_advance, progress, what, number, len(jobs))))
+        job.partition.forget()
         progress(what, number + 1, len(jobs))
     return [*rows, *_without(level, {partition.name for partition in partitions})]
 

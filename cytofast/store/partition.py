@@ -104,6 +104,10 @@ class Partition:
                 )
         return self._reader
 
+    def forget(self) -> None:
+        """Give back what is held of the file; whoever holds the plates of a store holds their metadata otherwise."""
+        self._lazy = self._reader = None
+
     def _read(self, columns: Sequence[str], rows: Rows, into: NDArray[np.float32]) -> Values:
         """Runs of rows of some features; missing is NaN or null.
 

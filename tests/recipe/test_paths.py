@@ -1,5 +1,7 @@
 """The result of a recipe depends neither on the memory budget nor on the path: in memory, in blocks, in chunks."""
 
+import gc
+import weakref
 from contextlib import contextmanager
 
 import polars as pl
@@ -9,6 +11,7 @@ import pytest
 import cytofast
 from cytofast import Aggregate, Annotate, Recipe, Robustize, RobustMAD, Standardize
 from cytofast.errors import CytofastError
+from cytofast.plain_pages import PlainReader
 from cytofast.steps.position import CentreWells
 from cytofast.steps.quality import DropFlagged, FlagCells
 from cytofast.steps.select_rules import DropLowVariance
@@ -231,3 +234,29 @@ def test_flags_that_the_store_holds(tmp_path, more):
 )
 def test_what_fails_fails_alike(tmp_path, steps):
     assert_alike(tmp_path, STORES["plain"], steps, fails=True)
+
+
+def test_a_plate_that_is_done_is_let_go(tmp_path, monkeypatch):
+    """Metadata of 700,000 cells take 70 MB: held for a hundred plates, they would be more than the budget."""
+    readers = []
+
+    class Reader(PlainReader):
+        def __init__(self, path):
+            super().__init__(path)
+            readers.append(weakref.ref(self))
+
+    monkeypatch.setattr("cytofast.plain_pages.PlainReader", Reader)
+    store = cytofast.open_store(tmp_path / "store", create=True)
+    plates_of(lambda cells: cells, plates=("P1", "P2", "P3"))(store)
+    held = []
+
+    def look(what, done, total):
+        gc.collect()
+        held.append(sum(reader() is not None for reader in readers))
+
+    with cramped():
+        cytofast.run(Recipe({"wells": [Aggregate()]}), store, progress=look)
+        cytofast.run(Recipe({"scaled": [RobustMAD()]}), store, progress=look)
+    assert len(readers) == 6
+    assert max(held) == 1
+    assert held[-1] == 0
