@@ -28,7 +28,8 @@ def explain_feature(store: ProfileStore, feature: str) -> pl.DataFrame:
     rows: list[dict[str, object]] = []
     known: set[str] = set()
     for level in store.levels():
-        columns = {name for p in store.partitions(level) for name in p.lazy().collect_schema().names()}
+        distinct = {p.manifest.schema: p for p in store.partitions(level)}
+        columns = {name for p in distinct.values() for name in p.lazy().collect_schema().names()}
         known |= {name for name in columns if not is_metadata(name)}
         for step, fit in store.fits(level).items():
             if "feature" in fit.columns:

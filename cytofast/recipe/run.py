@@ -21,7 +21,7 @@ from cytofast.steps.annotate import Annotate
 from cytofast.steps.step import Scope, Step
 from cytofast.store.layout import EVERY_PLATE, PlateName
 from cytofast.store.manifest import Manifest, digest_of, library_versions
-from cytofast.store.partition import Partition
+from cytofast.store.partition import Partition, together
 from cytofast.store.profile_store import ProfileStore, open_store
 
 Progress = Callable[[str, float, int], None]
@@ -177,7 +177,11 @@ def _without(level: _Level, made: set[PlateName]) -> list[dict[str, Any]]:
 
 def _all_columns(partitions: list[Partition]) -> dict[str, pl.DataType]:
     """The columns of all plates together, as :meth:`ProfileStore.scan` gives them."""
-    distinct = {partition.manifest.schema: partition.lazy() for partition in partitions}
+    distinct: dict[str, pl.LazyFrame] = {}
+    for partition in partitions:
+        # Each is opened, so that a damaged file is named before anything is learned; only what differs is held.
+        distinct.setdefault(partition.manifest.schema, partition.lazy())
+        partition.forget()
     return dict(pl.concat(list(distinct.values()), how="diagonal_relaxed").collect_schema())
 
 
@@ -239,25 +243,41 @@ def _learn_across(level: _Level, jobs: list[_Job], columns: dict[str, pl.DataTyp
     """
     known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in jobs]
     last = _last_across(level)
-    lazies = [extended(job.partition.lazy(), columns) for job in jobs]
     whole = sum(job.partition.manifest.rows for job in jobs) * len(columns) * 4
     hold = whole <= resources.current().working_bytes // _COPIES_HELD
-    if hold:
-        lazies = [lazy.collect().lazy() for lazy in lazies]
+    # Plates by themselves only where they are held, or where a step looks at each: as queries they hold their footers.
+    plates = [extended(job.partition.lazy(), columns).collect().lazy() for job in jobs] if hold else None
+    every = together([job.partition for job in jobs])
     for index, step in enumerate(level.steps[: last + 1]):
         progress(f"{level.name}: {step.name} over all plates", index, last + 1)
-        together = None
-        if step.scope not in _OF_ONE_PLATE:
-            together = step.fit(pl.concat(lazies, how="diagonal_relaxed"))
-            if together.width:
-                level.store.write_fit(level.name, None, index + 1, step.name, together)
-        for number, job in enumerate(jobs):
+        if step.scope in _OF_ONE_PLATE:
+            plates = plates or [_as_left(job, columns, fits) for job, fits in zip(jobs, known, strict=True)]
+            learned: list[pl.DataFrame] = []
+            for job, plate in zip(jobs, plates, strict=True):
+                with _naming(job.partition.name, level.name):
+                    learned.append(job.steps[index].fit(plate))
+        else:
+            fit = step.fit(every if plates is None else pl.concat(plates, how="diagonal_relaxed"))
+            if fit.width:
+                level.store.write_fit(level.name, None, index + 1, step.name, fit)
+            learned = [fit] * len(jobs)
+        for fits, fit in zip(known, learned, strict=True):
+            fits[index] = fit
+        if plates is None:
+            every = step.apply(every, learned[0])
+            continue
+        for number, (job, fit) in enumerate(zip(jobs, learned, strict=True)):
             with _naming(job.partition.name, level.name):
-                own = job.steps[index]
-                fit = own.fit(lazies[number]) if together is None else together
-                known[number][index] = fit
-                lazies[number] = own.apply(lazies[number], fit)
-    return _Learned(known, columns, [lazy.collect() for lazy in lazies] if hold else None)
+                plates[number] = job.steps[index].apply(plates[number], fit)
+    return _Learned(known, columns, [plate.collect() for plate in plates] if plates and hold else None)
+
+
+def _as_left(job: _Job, columns: dict[str, pl.DataType], fits: Sequence[pl.DataFrame | None]) -> pl.LazyFrame:
+    """A plate as the steps whose fits are known leave it, with the columns of all plates."""
+    lazy = extended(job.partition.lazy(), columns)
+    for step, fit in zip(job.steps, fits, strict=True):
+        lazy = lazy if fit is None else step.apply(lazy, fit)
+    return lazy
 
 
 def _last_across(level: _Level) -> int:

@@ -155,6 +155,16 @@ class Partition:
                 yield metadata[low:high].hstack(sharing_frame(values, features))[names]
 
 
+def together(partitions: Sequence[Partition]) -> pl.LazyFrame:
+    """The profiles of several plates, one after the other; a column that a plate lacks is null there."""
+    for partition in partitions:
+        partition.require_whole()
+    if len({partition.manifest.schema for partition in partitions}) == 1:
+        # One query, not one a plate: each would hold its footer, megabytes for thousands of features.
+        return pl.scan_parquet([partition.path for partition in partitions], hive_partitioning=False, glob=False)
+    return pl.concat([partition.lazy() for partition in partitions], how="diagonal_relaxed")
+
+
 def remove_unfinished(folder: Path) -> None:
     """Take away what a killed writer left; the caller holds the store's lock."""
     for stale in folder.glob(".*.tmp"):

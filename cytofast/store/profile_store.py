@@ -24,7 +24,15 @@ from cytofast.store.description import describe
 from cytofast.store.layout import PlateName, checked_level, encoded
 from cytofast.store.locking import locked
 from cytofast.store.manifest import NAME, Manifest, schema_digest
-from cytofast.store.partition import Partition, read_frame, remove_unfinished, tidy, write_frame, write_text
+from cytofast.store.partition import (
+    Partition,
+    read_frame,
+    remove_unfinished,
+    tidy,
+    together,
+    write_frame,
+    write_text,
+)
 
 Progress = Callable[[str, float, int], None]
 """Called with what is being done, how many plates are finished (with fractions), and how many there are."""
@@ -111,14 +119,7 @@ class ProfileStore:
                     f"Hint: it has {listed(sorted({p.name.plate for p in partitions}))}."
                 )
             partitions = [p for p in partitions if p.name.plate in wanted]
-        for partition in partitions:
-            partition.require_whole()
-        same = len({p.manifest.schema for p in partitions}) == 1
-        lazy = (
-            pl.scan_parquet([p.path for p in partitions], hive_partitioning=False, glob=False)
-            if same
-            else pl.concat([p.lazy() for p in partitions], how="diagonal_relaxed")
-        )
+        lazy = together(partitions)
         own = lazy.collect_schema().names()
         if level == "cells" and (columns is None or not set(columns) <= set(own)):
             lazy = self._annotated(lazy, [p.name for p in partitions], own)

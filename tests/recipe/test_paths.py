@@ -16,6 +16,7 @@ from cytofast.steps.position import CentreWells
 from cytofast.steps.quality import DropFlagged, FlagCells
 from cytofast.steps.select_rules import DropLowVariance
 from cytofast.steps.transform import ClipOutliers, InverseNormal
+from cytofast.store.partition import Partition
 from tests import toy
 
 F = toy.FEATURES
@@ -260,3 +261,18 @@ def test_a_plate_that_is_done_is_let_go(tmp_path, monkeypatch):
     assert len(readers) == 6
     assert max(held) == 1
     assert held[-1] == 0
+
+
+def test_a_step_over_all_plates_holds_no_plate_by_itself(tmp_path):
+    """As a query of its own each plate would hold its footer: 10 MB for thousands of features."""
+    store = cytofast.open_store(tmp_path / "store", create=True)
+    plates_of(lambda cells: cells, plates=("P1", "P2", "P3"))(store)
+    held = []
+
+    def look(what, done, total):
+        if "over all plates" in what:
+            held.append(sum(isinstance(one, Partition) and one._lazy is not None for one in gc.get_objects()))
+
+    with cramped():
+        cytofast.run(Recipe({"selected": [cytofast.FeatureSelect([DropLowVariance()])]}), store, progress=look)
+    assert held == [0]
