@@ -121,8 +121,10 @@ def measure(measurement: Measurement, setting: Setting) -> dict:
 
 def _compile(measurement: Measurement, setting: Setting) -> None:
     """Once at a size of seconds, so that compiled kernels are on disk; what a first user waits for is not repeated by anyone."""
-    small = Measurement(measurement.task, TASKS[measurement.task].warm_up)
-    done = setting.scratch / f"compiled-{measurement.task}"
+    # Which null, or whether values are missing, may choose other kernels.
+    ways = {key: value for key, value in measurement.shape.items() if isinstance(value, str) and key != "memory"}
+    small = Measurement(measurement.task, {**TASKS[measurement.task].warm_up, **ways})
+    done = setting.scratch / f"compiled-{small.name}"
     if "cytofast" in measurement.who and not done.exists():
         source = make(small, setting.scratch)
         process.run("cytofast", small.task, source, setting.scratch / "out-small", small.whole_shape)

@@ -9,6 +9,7 @@ from benchmarks.tasks import TASKS, Shape, filled
 
 OURS = ("cytofast",)
 ONCE: dict[str, int] = {"rounds": 1, "repeats": 0}
+BRIEF: dict[str, int] = {"rounds": 1, "repeats": 1}
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ FEWER = {"cells": 100_000, "features": 5_792, "memory": "1GB"}
 QUERIES = ("open", "count by plate", "well median of three", "join, count by target", "filter, five columns")
 BY_HAND = ("cytofast", "numpy", "polars_blocks", "pycytominer")
 USUAL = [
-    *_many("profile_wells", {"cells": 100_000, "features": 2_000}, contenders=BY_HAND),
-    *_many("aggregate", {"cells": 100_000, "features": 1_000, "layout": "others"}, rounds=1),
+    *_many("profile_wells", {"cells": 100_000, "features": 2_000}, contenders=BY_HAND, repeats=0),
+    *_many("aggregate", {"cells": 100_000, "features": 1_000, "layout": "others"}, **BRIEF),
     *_many("normalize_cells", {"cells": 100_000, "features": 1_000}, **ONCE),
     *_many("recipe", {"cells": 80_000, "features": 1_000, "plates": 4}, **ONCE),
-    *_many("normalize_wells", {"rows": 3_840, "features": 2_000}),
+    *_many("normalize_wells", {"rows": 3_840, "features": 2_000}, **BRIEF),
     *_many("select_correlated", {"rows": 5_000, "features": 2_000}, {"rows": 1_000, "features": 1_000, "gaps": "some"}),
-    *_many("modz", {"rows": 1_500, "features": 1_000}),
-    *_many("sphere", {"rows": 5_000, "features": 500}),
+    *_many("modz", {"rows": 1_500, "features": 1_000}, **BRIEF),
+    *_many("sphere", {"rows": 5_000, "features": 500}, repeats=1),
     *_many("activity", {"rows": 2_960}, {"rows": 2_960, "null": "labels"}),
     *_many("consistency", {"rows": 1_000}, {"rows": 1_000, "null": "labels"}, rounds=1),
     *_many("average_precision", {"rows": 3_000}, contenders=("cytofast", "numpy")),

@@ -29,7 +29,7 @@ class Task:
     """From file to file: bytes and whole processes matter."""
     defaults: Shape = field(default_factory=dict)
     large: Shape = field(default_factory=dict)
-    """What a small table needs besides to take the way of a large one: a budget that does not hold it."""
+    """What a small table needs besides to take the way of a large one: a budget that does not hold it, more draws."""
 
     @property
     def warm_up(self) -> Shape:
@@ -96,7 +96,7 @@ TASKS: dict[str, Task] = {
     "consistency": Task(
         "mAP of labels, all against all, {rows:,} profiles x {features:,} (null: {null})", well_shapes.consistency,
         ("rows", "features"), ("cytofast", "copairs"), {"rows": 200, "features": 20, "null_size": 2_000},
-        defaults=NULL | {"null": "ranks", "features": 600},
+        defaults=NULL | {"null": "ranks", "features": 600}, large={"rows": 1_000} | NULL,
     ),
     "average_precision": Task(
         "average precision alone, all against all, {rows:,} profiles x {features:,}", well_shapes.consistency,

@@ -225,10 +225,14 @@ def float_type(dtype: pl.DataType) -> pl.DataType:
     return pl.Float32() if dtype == pl.Float32 else pl.Float64()
 
 
-def block_width(n_rows: int, itemsize: int, at_most: int, copies: int = _COPIES) -> int:
-    """Features to take at once, so that all copies of a block stay inside the memory budget."""
+def block_width(n_rows: int, itemsize: int, at_most: int, copies: int = _COPIES, less: int = 0) -> int:
+    """Features to take at once, so that all copies of a block stay inside the memory budget.
+
+    ``less`` are bytes of the budget that blocks leave to others, of which half is theirs in any case.
+    """
     column = max(1, n_rows) * itemsize * copies
-    return int(max(1, min(at_most, resources.current().working_bytes // column)))
+    working = resources.current().working_bytes
+    return int(max(1, min(at_most, max(working // 2, working - less) // column)))
 
 
 def _itemsize(schema: pl.Schema, features: Sequence[str]) -> int:

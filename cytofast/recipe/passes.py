@@ -32,8 +32,7 @@ _COPIES_OF_FRAMES = 12
 """A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
 rows that wait to be written or are being written, which are a whole row group each."""
 _COPIES_OF_A_BLOCK = 8
-"""Two blocks are held, and besides them the plate's metadata and the footer, which grow with the plate: so much room that the
-peak hardly does."""
+"""Two blocks are held; what the plate's metadata take is taken off both, so that the peak does not grow with the plate."""
 _BLOCKS = 8
 """So many blocks at least of the rows of a reference: the next is read while one is worked on."""
 _SMALLEST_CHUNK = 256
@@ -189,7 +188,7 @@ def _blocks(partition: Partition, steps: Sequence[Step]) -> _Cut:
     # features in its own order, others leave them in that of the table.
     made = list(getattr(spelled[-1], "features", None) or ()) if spelled[-1].reduces else []
     universe = list(dict.fromkeys([*made, *(name for name in schema.names() if name in wanted)]))
-    width = _width(partition.manifest.rows, len(universe))
+    width = _width(metadata, len(universe))
     # Steps that name no features look at metadata alone, once.
     return (
         metadata,
@@ -202,9 +201,12 @@ def _parts(features: list[str], width: int) -> list[list[str]]:
     return [features[i : i + width] for i in range(0, len(features), width)]
 
 
-def _width(rows: int, at_most: int) -> int:
+def _width(metadata: pl.DataFrame, at_most: int) -> int:
     """Features of a block."""
-    return block_width(rows, 4, at_most, _COPIES_OF_A_BLOCK)
+    texts = sum(dtype == pl.String for dtype in metadata.dtypes)
+    # Polars counts the letters of a text, not the 16 bytes in which a column holds each.
+    held = int(metadata.estimated_size()) + 16 * texts * metadata.height
+    return block_width(metadata.height, 4, at_most, _COPIES_OF_A_BLOCK, held * _COPIES_OF_A_BLOCK // 2)
 
 
 def _by(step: Step) -> list[str]:
@@ -305,7 +307,7 @@ def _to_learn_from(partition: Partition, whole: _Plan) -> _Plan | None:
     if mask is None or len(mask) != whole.metadata.height:  # rows were dropped
         return None
     metadata = whole.metadata.filter(mask)
-    width = min(_width(metadata.height, len(universe)), -(-len(universe) // _BLOCKS))
+    width = min(_width(metadata, len(universe)), -(-len(universe) // _BLOCKS))
     steps = [*before, _without_reference(last)]
     return _Plan(metadata, steps, _parts(universe, width), [*fits, known[-1]], _runs(mask))
 

@@ -12,6 +12,8 @@ import cytofast
 from cytofast import Aggregate, Annotate, Recipe, Robustize, RobustMAD, Standardize
 from cytofast.errors import CytofastError
 from cytofast.plain_pages import PlainReader
+from cytofast.recipe.passes import _width
+from cytofast.resources import current, limits
 from cytofast.steps.position import CentreWells
 from cytofast.steps.quality import DropFlagged, FlagCells
 from cytofast.steps.select_rules import DropLowVariance
@@ -276,3 +278,15 @@ def test_a_step_over_all_plates_holds_no_plate_by_itself(tmp_path):
     with cramped():
         cytofast.run(Recipe({"selected": [cytofast.FeatureSelect([DropLowVariance()])]}), store, progress=look)
     assert held == [0]
+
+
+def test_blocks_leave_room_for_the_metadata():
+    """Two blocks and the metadata beside them take the same, however many cells a plate has."""
+    taken = []
+    with limits(memory="2GB"):
+        for rows in (100_000, 700_000):
+            metadata = pl.select(a=pl.repeat("a plate", rows), b=pl.repeat("A01", rows), c=pl.int_range(rows))
+            held = int(metadata.estimated_size()) + 2 * 16 * rows
+            taken.append(2 * 4 * rows * _width(metadata, 10**6) + held)
+            assert taken[-1] <= current().working_bytes // 4 < taken[-1] + 2 * 4 * rows
+        assert abs(taken[1] - taken[0]) < 2 * 4 * 700_000
