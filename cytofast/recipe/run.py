@@ -263,6 +263,8 @@ def _learn_across(level: _Level, jobs: list[_Job], columns: dict[str, pl.DataTyp
             learned = [fit] * len(jobs)
         for fits, fit in zip(known, learned, strict=True):
             fits[index] = fit
+        if index == last and not hold:
+            break  # each plate is read again, and changed then
         if plates is None:
             every = step.apply(every, learned[0])
             continue
