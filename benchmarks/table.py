@@ -64,9 +64,9 @@ def _read(entry: dict) -> str:
 
 
 def _from_disk(entry: dict) -> str:
-    """Nothing, where it is little."""
+    """Nothing, where it is little: below a tenth, or 100 MB."""
     disk = entry["first"]["read_from_disk"]
-    return f" ({_number(disk / 1e9)} from disk)" if disk > entry["first"]["read"] / 10 else ""
+    return f" ({_number(disk / 1e9)} from disk)" if disk > max(entry["first"]["read"] / 10, 1e8) else ""
 
 
 def _row(result: dict, name: str, entry: dict, first: bool) -> str:
