@@ -112,7 +112,7 @@ def _curve(found: list[dict]) -> str:
         cells = [f"{shape[key]:,}" for key in ("cells", "features", "plates")]
         cells += [str(shape.get("threads", "all")), shape["memory"], result["cache"]]
         if "first" in entry:
-            cells[-1] += _from_disk(entry)
+            cells[-1] += _from_disk(entry).replace(" from", " GB from")
             wall = entry["first"]["wall"]
             value = wall / shape["cells"] / shape["features"] * 1e9
             cells += [_number(wall), f"{value:.1f}", _number(entry["whole_peak"] / 1e9)]

@@ -228,7 +228,7 @@ def float_type(dtype: pl.DataType) -> pl.DataType:
 def block_width(n_rows: int, itemsize: int, at_most: int, copies: int = _COPIES, less: int = 0) -> int:
     """Features to take at once, so that all copies of a block stay inside the memory budget.
 
-    ``less`` are bytes of the budget that blocks leave to others, of which half is theirs in any case.
+    ``less`` are bytes of the budget that blocks leave to others; half of the budget is theirs in any case.
     """
     column = max(1, n_rows) * itemsize * copies
     working = resources.current().working_bytes

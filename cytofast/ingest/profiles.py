@@ -182,17 +182,17 @@ def _text_by_its_quotes(table: pl.DataFrame, header: Header, data: bytes, separa
 
 def _parse(data: bytes, separator: str, header: Header, text: list[str], path: Path) -> pl.DataFrame:
     try:
-        table = pl.read_csv(
+        return pl.read_csv(
             data,
             separator=separator,
             null_values=list(MISSING_TEXT),
             infer_schema_length=None,
-            # Polars leaves doubled quotes in the names of columns.
-            schema_overrides={name.replace('"', '""'): pl.String for name in text},
+            # Of its own, Polars leaves doubled quotes in the names of some columns.
+            new_columns=list(header.names),
+            schema_overrides=dict.fromkeys(text, pl.String),
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}: not a readable table ({_first_line(error)}).") from error
-    return table.rename(dict(zip(table.columns, header.names, strict=True)))
 
 
 def _require_separator(header: bytes, separator: str, path: Path) -> None:

@@ -32,7 +32,8 @@ _COPIES_OF_FRAMES = 12
 """A chunk is held as it was read, as the next is being read, as it was changed (this one and the one before), and twice as
 rows that wait to be written or are being written, which are a whole row group each."""
 _COPIES_OF_A_BLOCK = 8
-"""Two blocks are held; what the plate's metadata take is taken off both, so that the peak does not grow with the plate."""
+"""Two blocks are held; what the plate's metadata take is taken off both, so that the peak does not grow with the plate, as long
+as metadata take less than a sixteenth of the budget or so."""
 _BLOCKS = 8
 """So many blocks at least of the rows of a reference: the next is read while one is worked on."""
 _SMALLEST_CHUNK = 256
@@ -203,7 +204,7 @@ def _parts(features: list[str], width: int) -> list[list[str]]:
 
 def _width(metadata: pl.DataFrame, at_most: int) -> int:
     """Features of a block."""
-    texts = sum(dtype == pl.String for dtype in metadata.dtypes)
+    texts = sum(dtype in (pl.String, pl.Binary) for dtype in metadata.dtypes)
     # Polars counts the letters of a text, not the 16 bytes in which a column holds each.
     held = int(metadata.estimated_size()) + 16 * texts * metadata.height
     return block_width(metadata.height, 4, at_most, _COPIES_OF_A_BLOCK, held * _COPIES_OF_A_BLOCK // 2)

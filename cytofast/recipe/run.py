@@ -180,7 +180,13 @@ def _all_columns(partitions: list[Partition]) -> dict[str, pl.DataType]:
     distinct: dict[str, pl.LazyFrame] = {}
     for partition in partitions:
         # Each is opened, so that a damaged file is named before anything is learned; only what differs is held.
-        distinct.setdefault(partition.manifest.schema, partition.lazy())
+        lazy = partition.lazy()
+        like = distinct.setdefault(partition.manifest.schema, lazy)
+        if lazy.collect_schema() != like.collect_schema():
+            raise StoreError(
+                f"{partition.path}: its columns are not those that its manifest stands for. "
+                "Hint: the file was changed; make this plate again."
+            )
         partition.forget()
     return dict(pl.concat(list(distinct.values()), how="diagonal_relaxed").collect_schema())
 
@@ -245,9 +251,14 @@ def _learn_across(level: _Level, jobs: list[_Job], columns: dict[str, pl.DataTyp
     last = _last_across(level)
     whole = sum(job.partition.manifest.rows for job in jobs) * len(columns) * 4
     hold = whole <= resources.current().working_bytes // _COPIES_HELD
-    # Plates by themselves only where they are held, or where a step looks at each: as queries they hold their footers.
-    plates = [extended(job.partition.lazy(), columns).collect().lazy() for job in jobs] if hold else None
-    every = together([job.partition for job in jobs])
+    # Plates by themselves only where they are held, where a step looks at each, or where they differ, for together each is
+    # of the type of all: as queries they hold their footers.
+    plates = None
+    if hold or len({job.partition.manifest.schema for job in jobs}) > 1:
+        plates = [extended(job.partition.lazy(), columns) for job in jobs]
+    if plates and hold:
+        plates = [plate.collect().lazy() for plate in plates]
+    every = together([job.partition for job in jobs]) if plates is None else pl.LazyFrame()
     for index, step in enumerate(level.steps[: last + 1]):
         progress(f"{level.name}: {step.name} over all plates", index, last + 1)
         if step.scope in _OF_ONE_PLATE:
@@ -266,7 +277,8 @@ def _learn_across(level: _Level, jobs: list[_Job], columns: dict[str, pl.DataTyp
         if index == last and not hold:
             break  # each plate is read again, and changed then
         if plates is None:
-            every = step.apply(every, learned[0])
+            with _naming(jobs[0].partition.name, level.name):
+                every = step.apply(every, learned[0])
             continue
         for number, (job, fit) in enumerate(zip(jobs, learned, strict=True)):
             with _naming(job.partition.name, level.name):
@@ -324,6 +336,7 @@ def _run_together(level: _Level, partitions: list[Partition], progress: Progress
     present = _finished(level, EVERY_PLATE, key)
     if present is not None:
         return _row(present.manifest, "unchanged", "")
+    _all_columns(partitions)
     lazy = level.store.scan(level.source)
     fits = []
     for step in steps:

@@ -35,8 +35,8 @@ Values = NDArray[np.float32] | pl.DataFrame
 class Partition:
     """One plate at one level: a Parquet file and its manifest.
 
-    The lazy frame and the reader are made once, so that the footer (tens of megabytes for thousands of features) is
-    parsed once by each.
+    The lazy frame and the reader are made once, until they are let go, so that the footer (tens of megabytes for thousands
+    of features) is parsed once by each.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:

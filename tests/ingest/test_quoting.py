@@ -62,6 +62,12 @@ def test_columns_with_commas_and_quotes_in_their_names(tmp_path):
     assert read_profiles(tmp_path / "x.csv").collect().equals(table)
 
 
+@pytest.mark.parametrize("name", ['Metadata_"a"', '"Metadata_""a"""', 'Metadata_a""b'])
+def test_text_in_columns_with_quotes_in_their_names_stays_text(tmp_path, name):
+    (tmp_path / "x.csv").write_text(f'Metadata_Well,{name},Metadata_n,Cells_A_b\nA01,"007",{2**70},1.5\n')
+    assert read_profiles(tmp_path / "x.csv").collect().row(0) == ("A01", "007", str(2**70), 1.5)
+
+
 def test_quotes_around_everything_say_nothing(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('"Metadata_Well","Metadata_Site","Cells_A_b"\n"A01","1","2.5"\n')

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from polars.testing import assert_frame_equal
 
 import cytofast
 from cytofast import Aggregate, Annotate, Recipe, Robustize, RobustMAD, Standardize
@@ -290,3 +291,33 @@ def test_blocks_leave_room_for_the_metadata():
             taken.append(2 * 4 * rows * _width(metadata, 10**6) + held)
             assert taken[-1] <= current().working_bytes // 4 < taken[-1] + 2 * 4 * rows
         assert abs(taken[1] - taken[0]) < 2 * 4 * 700_000
+
+
+@pytest.mark.filterwarnings("ignore::cytofast.errors.ProfileWarning")
+@pytest.mark.parametrize("held", [True, False])
+def test_plates_of_other_types_are_changed_each_in_its_own(tmp_path, monkeypatch, held):
+    """What a second step over all plates learns is what the first leaves of each plate, in the plate's own type."""
+    cells = {"P1": toy.cells("P1"), "P2": toy.cells("P2").with_columns(pl.col(F).cast(pl.Float64))}
+    store = cytofast.open_store(tmp_path / "store", create=True)
+    for table in cells.values():
+        toy.add_plate(store, table)
+    steps = [Standardize(by="Metadata_Well"), InverseNormal(by="Metadata_Well")]
+    if not held:
+        monkeypatch.setattr("cytofast.recipe.run._COPIES_HELD", 10**12)
+    cytofast.run(Recipe({"made": steps}), store)
+    expected = [partition.lazy() for partition in store.partitions("cells")]
+    for step in steps:
+        fit = step.fit(pl.concat(expected, how="diagonal_relaxed"))
+        expected = [step.apply(plate, fit) for plate in expected]
+    for partition, plate in zip(store.partitions("made"), expected, strict=True):
+        assert_frame_equal(pl.read_parquet(partition.path), plate.collect(), check_dtypes=False, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("step", [cytofast.FeatureSelect([DropLowVariance()]), cytofast.Consensus(by=WELLS)])
+def test_a_file_that_was_changed_under_its_manifest_is_named(tmp_path, step):
+    store = cytofast.open_store(tmp_path / "store", create=True)
+    plates_of(lambda cells: cells, plates=("P1", "P2"))(store)
+    path = store.partitions("cells")[1].path
+    pl.read_parquet(path).rename({F[0]: "Cells_A_other"}).write_parquet(path)
+    with cramped(), pytest.raises(CytofastError, match=path.name):
+        cytofast.run(Recipe({"made": [step]}), store)
