@@ -63,10 +63,10 @@ def _read(entry: dict) -> str:
     return f"{_number(max(read, disk))}{_from_disk(entry)}"
 
 
-def _from_disk(entry: dict) -> str:
+def _from_disk(entry: dict, unit: str = "") -> str:
     """Nothing, where it is little: below a tenth, or 100 MB."""
     disk = entry["first"]["read_from_disk"]
-    return f" ({_number(disk / 1e9)} from disk)" if disk > max(entry["first"]["read"] / 10, 1e8) else ""
+    return f" ({_number(disk / 1e9)}{unit} from disk)" if disk > max(entry["first"]["read"] / 10, 1e8) else ""
 
 
 def _row(result: dict, name: str, entry: dict, first: bool) -> str:
@@ -112,7 +112,7 @@ def _curve(found: list[dict]) -> str:
         cells = [f"{shape[key]:,}" for key in ("cells", "features", "plates")]
         cells += [str(shape.get("threads", "all")), shape["memory"], result["cache"]]
         if "first" in entry:
-            cells[-1] += _from_disk(entry).replace(" from", " GB from")
+            cells[-1] += _from_disk(entry, " GB")
             wall = entry["first"]["wall"]
             value = wall / shape["cells"] / shape["features"] * 1e9
             cells += [_number(wall), f"{value:.1f}", _number(entry["whole_peak"] / 1e9)]

@@ -156,7 +156,7 @@ def _run_level(level: _Level, progress: Progress) -> list[dict[str, Any]]:
     jobs = [_job(level, partition, shared) for partition in partitions]
     learned = _Learned([[None] * len(level.steps) for _ in jobs], {}, None)
     if level.across_plates() and any(job.present is None for job in jobs):
-        learned = _learn_across(level, jobs, _all_columns(partitions), progress)
+        learned = _learn_across(level, jobs, _kinds(partitions), progress)
     rows = []
     for number, job in enumerate(jobs):
         what = f"{level.name} {job.partition.name}"
@@ -175,20 +175,22 @@ def _without(level: _Level, made: set[PlateName]) -> list[dict[str, Any]]:
     return [_row(partition.manifest, "removed", "") for partition in stale]
 
 
-def _all_columns(partitions: list[Partition]) -> dict[str, pl.DataType]:
-    """The columns of all plates together, as :meth:`ProfileStore.scan` gives them."""
-    distinct: dict[str, pl.LazyFrame] = {}
+def _kinds(partitions: list[Partition]) -> list[pl.LazyFrame]:
+    """One query for each kind of plate, by its columns.
+
+    Every file is opened, so that a damaged one is named before anything is learned; what is held of it is let go.
+    """
+    kinds: dict[str, pl.LazyFrame] = {}
     for partition in partitions:
-        # Each is opened, so that a damaged file is named before anything is learned; only what differs is held.
         lazy = partition.lazy()
-        like = distinct.setdefault(partition.manifest.schema, lazy)
+        like = kinds.setdefault(partition.manifest.schema, lazy)
         if lazy.collect_schema() != like.collect_schema():
             raise StoreError(
                 f"{partition.path}: its columns are not those that its manifest stands for. "
                 "Hint: the file was changed; make this plate again."
             )
         partition.forget()
-    return dict(pl.concat(list(distinct.values()), how="diagonal_relaxed").collect_schema())
+    return list(kinds.values())
 
 
 def _advance(progress: Progress, what: str, number: int, total: int, done: int, parts: int) -> None:
@@ -242,56 +244,41 @@ class _Learned:
     """The plates as those steps leave them, where all of them fit into memory: then they are read once."""
 
 
-def _learn_across(level: _Level, jobs: list[_Job], columns: dict[str, pl.DataType], progress: Progress) -> _Learned:
+def _learn_across(level: _Level, jobs: list[_Job], kinds: list[pl.LazyFrame], progress: Progress) -> _Learned:
     """Fits up to the last step that needs all plates, each from the profiles as the steps before it leave them.
 
     A step that looks at one plate learns from that plate alone, also here: two batches may use one barcode.
     """
-    known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in jobs]
+    columns = dict(pl.concat(kinds, how="diagonal_relaxed").collect_schema())
     last = _last_across(level)
     whole = sum(job.partition.manifest.rows for job in jobs) * len(columns) * 4
     hold = whole <= resources.current().working_bytes // _COPIES_HELD
-    # Plates by themselves only where they are held, where a step looks at each, or where they differ, for together each is
-    # of the type of all: as queries they hold their footers.
-    plates = None
-    if hold or len({job.partition.manifest.schema for job in jobs}) > 1:
-        plates = [extended(job.partition.lazy(), columns) for job in jobs]
-    if plates and hold:
-        plates = [plate.collect().lazy() for plate in plates]
-    every = together([job.partition for job in jobs]) if plates is None else pl.LazyFrame()
+    # One query of all plates where that gives the same: of its own, each would hold its footer. Plates of other types would
+    # be changed in the type of all.
+    apart = hold or len(kinds) > 1 or any(step.scope in _OF_ONE_PLATE for step in level.steps[:last])
+    parts = jobs if apart else jobs[:1]
+    lazies = (
+        [extended(job.partition.lazy(), columns) for job in jobs] if apart else [together([j.partition for j in jobs])]
+    )
+    if hold:
+        lazies = [lazy.collect().lazy() for lazy in lazies]
+    known: list[list[pl.DataFrame | None]] = [[None] * len(level.steps) for _ in parts]
     for index, step in enumerate(level.steps[: last + 1]):
         progress(f"{level.name}: {step.name} over all plates", index, last + 1)
-        if step.scope in _OF_ONE_PLATE:
-            plates = plates or [_as_left(job, columns, fits) for job, fits in zip(jobs, known, strict=True)]
-            learned: list[pl.DataFrame] = []
-            for job, plate in zip(jobs, plates, strict=True):
-                with _naming(job.partition.name, level.name):
-                    learned.append(job.steps[index].fit(plate))
-        else:
-            fit = step.fit(every if plates is None else pl.concat(plates, how="diagonal_relaxed"))
-            if fit.width:
-                level.store.write_fit(level.name, None, index + 1, step.name, fit)
-            learned = [fit] * len(jobs)
-        for fits, fit in zip(known, learned, strict=True):
-            fits[index] = fit
-        if index == last and not hold:
-            break  # each plate is read again, and changed then
-        if plates is None:
-            with _naming(jobs[0].partition.name, level.name):
-                every = step.apply(every, learned[0])
-            continue
-        for number, (job, fit) in enumerate(zip(jobs, learned, strict=True)):
+        of_all = None
+        if step.scope not in _OF_ONE_PLATE:
+            of_all = step.fit(pl.concat(lazies, how="diagonal_relaxed"))
+            if of_all.width:
+                level.store.write_fit(level.name, None, index + 1, step.name, of_all)
+        for number, job in enumerate(parts):
             with _naming(job.partition.name, level.name):
-                plates[number] = job.steps[index].apply(plates[number], fit)
-    return _Learned(known, columns, [plate.collect() for plate in plates] if plates and hold else None)
-
-
-def _as_left(job: _Job, columns: dict[str, pl.DataType], fits: Sequence[pl.DataFrame | None]) -> pl.LazyFrame:
-    """A plate as the steps whose fits are known leave it, with the columns of all plates."""
-    lazy = extended(job.partition.lazy(), columns)
-    for step, fit in zip(job.steps, fits, strict=True):
-        lazy = lazy if fit is None else step.apply(lazy, fit)
-    return lazy
+                own = job.steps[index]
+                fit = own.fit(lazies[number]) if of_all is None else of_all
+                known[number][index] = fit
+                if hold or index < last:  # else each plate is read again, and changed then
+                    lazies[number] = own.apply(lazies[number], fit)
+    held = [lazy.collect() for lazy in lazies] if hold else None
+    return _Learned(known if apart else [list(known[0]) for _ in jobs], columns, held)
 
 
 def _last_across(level: _Level) -> int:
@@ -336,7 +323,7 @@ def _run_together(level: _Level, partitions: list[Partition], progress: Progress
     present = _finished(level, EVERY_PLATE, key)
     if present is not None:
         return _row(present.manifest, "unchanged", "")
-    _all_columns(partitions)
+    _kinds(partitions)  # a damaged file is named
     lazy = level.store.scan(level.source)
     fits = []
     for step in steps:
